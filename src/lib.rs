@@ -1,0 +1,7 @@
+//! foldsync keeps a local folder and a remote equal, in both directions, and never loses a byte.
+
+pub mod clock;
+pub mod local;
+pub mod plan;
+pub mod remote;
+pub mod tree;

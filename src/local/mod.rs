@@ -1,0 +1,187 @@
+//! The disk, in the engine's verbs rather than POSIX's. Every change states what it expects to find.
+//!
+//! `LocalFs` is the border: `OsFs` is the real disk, the simulator has its own. Nothing here decides
+//! what to sync.
+
+pub mod flush;
+pub mod ignore;
+pub mod os;
+pub mod root;
+pub mod trash;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::tree::{ContentHash, Entry, HashAlgo, RelPath, Stamp};
+
+/// What went wrong on the disk, as far as somebody decides on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsErrorKind {
+    /// Nothing is at that path.
+    NotFound,
+    /// Something is at that path already.
+    Occupied,
+    /// What is there is not what the caller expected: look again, then plan again.
+    Changed,
+    /// A folder that should be empty is not.
+    NotEmpty,
+    /// The system refuses this item: permissions, immutable, read-only.
+    Denied,
+    /// A name or path that this disk cannot hold.
+    BadName,
+    /// No space or quota left.
+    Full,
+    /// The root is gone or is not the root that was configured.
+    RootLost,
+    /// Anything else: an I/O error, too many open files. Worth another try.
+    Io,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{context}")]
+pub struct FsError {
+    pub kind: FsErrorKind,
+    /// What was attempted, on which path, and the system's words.
+    pub context: String,
+}
+
+impl FsError {
+    pub fn new(kind: FsErrorKind, context: impl Into<String>) -> FsError {
+        FsError { kind, context: context.into() }
+    }
+}
+
+pub type Result<T> = std::result::Result<T, FsError>;
+
+/// Why an item of a folder is not an entry. Its counterpart on the other side is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SkipReason {
+    Symlink,
+    /// A socket, FIFO or device.
+    Special,
+    /// Another file system is mounted here.
+    Mount,
+    /// The name is not valid UTF-8, or not valid at all.
+    BadName,
+    /// A second item under a name that is already taken, on a remote that allows that.
+    Duplicate,
+    /// The item itself could not be read.
+    Unreadable,
+}
+
+/// An item that a listing saw but cannot offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// As a person may see it; lossy where the name is not text.
+    pub name: String,
+    pub reason: SkipReason,
+}
+
+/// A complete listing of one folder. A listing that could not be completed is an error instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Sorted by name.
+    pub entries: Vec<Entry>,
+    pub skipped: Vec<Skipped>,
+    /// The text of the folder's ignore file, where there is one.
+    pub ignore_file: Option<String>,
+}
+
+/// Names a staged file; unique for each operation of a state database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StageKey(pub u64);
+
+/// A file that was opened at the expected version and is read from start to end.
+#[async_trait]
+pub trait FileReader: Send {
+    /// The next bytes, at most `max`; empty at the end.
+    async fn read(&mut self, max: usize) -> Result<Bytes>;
+    /// Fails with `Changed` unless the open file and the path still are the expected version.
+    async fn verify(&mut self) -> Result<()>;
+}
+
+/// A file being written in the stage, where no user sees it.
+#[async_trait]
+pub trait StageWriter: Send {
+    async fn write(&mut self, bytes: Bytes) -> Result<()>;
+    /// Ends writing, sets the modification time (nanoseconds since the epoch) where one is given,
+    /// and makes the content durable. Concurrent calls share one flush.
+    async fn seal(self: Box<Self>, mtime_ns: Option<i64>) -> Result<Sealed>;
+}
+
+/// Proof that a staged file is complete and durable. Only `StageWriter::seal` makes one.
+#[derive(Debug)]
+pub struct Sealed {
+    pub key: StageKey,
+    pub stamp: Stamp,
+}
+
+/// A staged file that a killed run left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    pub key: StageKey,
+    /// True if this is not what was staged but the file that it displaced: it may be the only copy
+    /// of something that a user wrote.
+    pub displaced: bool,
+}
+
+/// What `install` found in the way, apart from what it expected.
+#[derive(Debug)]
+pub enum Installed {
+    /// The new version has the name; the expected old one, if any, is in the trash.
+    Clean(Entry),
+    /// The new version has the name, but the file that it displaced was not the expected one: a user
+    /// wrote it in the last moment. It was given `kept_as`, next to the new version.
+    DisplacedEdit { entry: Entry, kept_as: RelPath },
+}
+
+/// One root folder on a disk.
+///
+/// Paths never leave the root: no component is followed if it is a symbolic link. All changes are
+/// durable when they return; concurrent calls share flushes.
+#[async_trait]
+pub trait LocalFs: Send + Sync + 'static {
+    /// The identity in the root's marker file; `None` if the root has no marker. `RootLost` if the
+    /// root is missing, is not a folder, or is no longer the folder that was opened.
+    async fn identity(&self) -> Result<Option<String>>;
+    /// Writes the marker, durably, and prepares the control folder.
+    async fn claim(&self, identity: &str) -> Result<()>;
+    /// Everything in a folder, sorted. An unreadable folder is an error, never an empty one.
+    async fn list(&self, dir: &RelPath) -> Result<Listing>;
+    /// `None` only if nothing at all is there; a link or special file is an error (`Denied`).
+    async fn stat(&self, path: &RelPath) -> Result<Option<Entry>>;
+    /// `Changed` if the file is not the expected version.
+    async fn open(&self, path: &RelPath, expected: &Stamp) -> Result<Box<dyn FileReader>>;
+    /// Reads a file to the end and verifies that it did not change meanwhile.
+    async fn hash(&self, path: &RelPath, expected: &Stamp, algo: HashAlgo) -> Result<ContentHash>;
+
+    async fn stage(&self, key: StageKey) -> Result<Box<dyn StageWriter>>;
+    /// Puts a sealed file at `at`: in place of the version `over`, which goes to the trash, or where
+    /// nothing is (`Occupied` otherwise). A file that is not `over` but sits at `at` is never
+    /// replaced knowingly (`Changed`); one that slips in at the last moment is kept beside it
+    /// as `aside`.
+    async fn install(
+        &self,
+        sealed: Sealed,
+        at: &RelPath,
+        over: Option<&Stamp>,
+        aside: &RelPath,
+    ) -> Result<Installed>;
+    /// Removes a staged file that will not be installed. Nothing there is success.
+    async fn discard(&self, key: StageKey) -> Result<()>;
+    /// Staged files of earlier runs.
+    async fn leftovers(&self) -> Result<Vec<Leftover>>;
+    /// Gives a displaced file a name in the tree again; `Occupied` if the name is taken.
+    async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()>;
+
+    /// Succeeds, with the existing entry, if the folder is already there.
+    async fn create_dir(&self, at: &RelPath) -> Result<Entry>;
+    /// Never replaces: `Occupied` if something is at `to`. A file that is not the expected version
+    /// is moved back (`Changed`). `expected` of a folder is its item only.
+    async fn rename(&self, from: &RelPath, to: &RelPath, expected: &Stamp) -> Result<Entry>;
+    /// Moves a file to the trash; moved back (`Changed`) if it was not the expected version.
+    /// Nothing there is success.
+    async fn trash(&self, path: &RelPath, expected: &Stamp) -> Result<()>;
+    /// Removes a folder if it is empty (`NotEmpty` otherwise). Nothing there is success.
+    async fn remove_dir(&self, path: &RelPath) -> Result<()>;
+}

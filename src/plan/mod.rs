@@ -1,0 +1,89 @@
+//! The planner: base, local and remote in, operations that can run now out.
+//!
+//! Pure: the same trees and constraints give the same plan. Looks only at nodes that diverge, and at
+//! what those touch. Knows nothing about providers (but for the name rules it is handed), retries
+//! or time.
+
+pub mod op;
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tree::names::NameRules;
+use crate::tree::{NodeId, Side, Trees};
+
+pub use op::{Action, Bind, Brake, BrakeReason, Hold, HoldReason, Op, Plan, Why};
+
+/// Which way changes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    TwoWay,
+    /// The remote is made equal to local, extra items are deleted.
+    MirrorUp,
+    MirrorDown,
+    /// Like a mirror, but nothing is ever deleted at the destination.
+    BackupUp,
+    BackupDown,
+}
+
+impl Mode {
+    /// The side whose state counts in a one-way mode.
+    pub fn source(self) -> Option<Side> {
+        match self {
+            Mode::TwoWay => None,
+            Mode::MirrorUp | Mode::BackupUp => Some(Side::Local),
+            Mode::MirrorDown | Mode::BackupDown => Some(Side::Remote),
+        }
+    }
+
+    pub fn deletes(self) -> bool {
+        !matches!(self, Mode::BackupUp | Mode::BackupDown)
+    }
+}
+
+/// Who wins when both sides edited one file. The loser of every rule but `KeepBoth` goes to the trash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConflictPolicy {
+    KeepBoth,
+    Newer,
+    Older,
+    Larger,
+    Local,
+    Remote,
+}
+
+/// `max_delete`: how many deletions on one side go through without a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrakeLimits {
+    /// Percent of the files in base; applies from 10 deletions up. `None`: no share.
+    pub share_percent: Option<u32>,
+    /// `None`: no number.
+    pub count: Option<u64>,
+    /// `--force`: the guard is lifted for this run.
+    pub lifted: bool,
+}
+
+/// What the planner must respect beside the trees.
+#[derive(Clone, Copy)]
+pub struct Constraints<'a> {
+    /// Takes part in the merge (it occupies names) but gets no operation: an open intent, an
+    /// unconfirmed absence, an unreadable folder above, a failure waiting for its next try.
+    pub busy: &'a HashSet<NodeId>,
+    /// Deletions that a person approved.
+    pub approved: &'a HashSet<NodeId>,
+    pub local_names: &'a NameRules,
+    pub remote_names: &'a NameRules,
+    pub mode: Mode,
+    pub conflict: ConflictPolicy,
+    pub brake: &'a BrakeLimits,
+    /// What conflict copies are marked with: `YYYYMMDD-HHMMSS-HOST`.
+    pub conflict_mark: &'a str,
+}
+
+/// See the module text.
+pub fn plan(_trees: &Trees, _constraints: &Constraints<'_>) -> Plan {
+    Plan::default()
+}
