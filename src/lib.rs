@@ -4,4 +4,5 @@ pub mod clock;
 pub mod local;
 pub mod plan;
 pub mod remote;
+pub mod store;
 pub mod tree;
