@@ -57,7 +57,7 @@ fn two_way(seed: u64) {
 
 #[test]
 fn any_history_ends_in_sync_and_loses_nothing() {
-    check(2, two_way);
+    check(3, two_way);
 }
 
 #[test]
