@@ -413,10 +413,19 @@ fn a_mirror_takes_over_what_is_there_instead_of_deleting_it_first() {
     let there = pair.new_on(Side::Remote, at(ROOT, "d"), Content::Dir);
     pair.new_on(Side::Remote, at(there, "x"), is(2));
     assert_eq!(pair.plan().binds, [Bind { keep: dir, newcomer: there }]);
-    pair.busy.insert(dir);
+}
+
+#[test]
+fn a_mirror_deletes_nothing_below_a_folder_that_could_not_be_listed_at_its_source() {
+    let mut pair = Pair::new();
+    pair.mode = Mode::MirrorUp;
+    let unlisted = pair.new_on(Side::Local, at(ROOT, "d"), Content::Dir);
+    let there = pair.new_on(Side::Remote, at(ROOT, "d"), Content::Dir);
+    let below = pair.new_on(Side::Remote, at(there, "e"), Content::Dir);
+    pair.new_on(Side::Remote, at(below, "x"), is(2));
+    pair.busy.insert(unlisted);
     let plan = pair.plan();
-    assert!(plan.binds.is_empty());
-    assert!(plan.ops.iter().all(|op| op.node != there), "{plan:?}");
+    assert_eq!((plan.binds.len(), plan.ops.len(), plan.waiting), (0, 0, 4));
 }
 
 #[test]
