@@ -249,6 +249,19 @@ fn a_copy_gets_a_name_that_is_free_on_both_sides_and_in_the_plan() {
     assert_eq!(name(copy), "a.conflict-20261121-101500-pc-5.txt");
 }
 
+// Found by a random history: the copy got another name in every plan.
+#[test]
+fn a_copy_that_has_its_name_on_one_side_keeps_it() {
+    let mut pair = Pair::new();
+    let copy = "n.conflict-20261121-101500-pc";
+    pair.new_on(Side::Local, at(ROOT, "n"), Content::Dir);
+    let file = pair.new_on(Side::Remote, at(ROOT, "n"), is(1));
+    pair.put(Side::Local, file, at(ROOT, copy), is(1));
+    let plan = pair.plan();
+    let done = op(&plan, file).map(|op| (op.side, &op.action));
+    assert_eq!(done, Some((Side::Remote, &Action::Move { to: at(ROOT, copy) })));
+}
+
 // EE-11
 #[test]
 fn a_copy_is_named_within_the_stricter_limit() {
@@ -426,6 +439,18 @@ fn a_mirror_deletes_nothing_below_a_folder_that_could_not_be_listed_at_its_sourc
     pair.busy.insert(unlisted);
     let plan = pair.plan();
     assert_eq!((plan.binds.len(), plan.ops.len(), plan.waiting), (0, 0, 4));
+}
+
+// Found by a random history that changed its mode half-way.
+#[test]
+fn a_source_gets_back_a_name_that_an_earlier_mode_parked_there() {
+    let mut pair = Pair::new();
+    pair.mode = Mode::MirrorUp;
+    let id = pair.agreed(at(ROOT, "a"), is(1));
+    pair.park(Side::Local, id);
+    let plan = pair.plan();
+    let given = op(&plan, id).map(|op| (op.side, &op.action));
+    assert_eq!(given, Some((Side::Local, &Action::Move { to: at(ROOT, "a") })));
 }
 
 #[test]
