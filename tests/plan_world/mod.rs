@@ -354,6 +354,7 @@ impl World {
             mode: self.mode,
             conflict: self.conflict,
             brake: &self.brake,
+            recent_deletes: [0, 0],
             conflict_mark: MARK,
         }
     }
