@@ -187,7 +187,7 @@ fn place(dice: &mut Dice, names: &[&str], folders: &[String]) -> Option<String> 
     })
 }
 
-fn swap(one: &str, other: &str) -> Vec<Act> {
+pub fn swap(one: &str, other: &str) -> Vec<Act> {
     let between = format!("{one}~");
     let step = |from: &str, to: &str| Act::Rename(from.to_owned(), to.to_owned());
     vec![step(one, &between), step(other, one), step(&between, other)]

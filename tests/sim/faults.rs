@@ -214,7 +214,9 @@ impl Hub {
 
     /// Returns when the current life is over.
     pub async fn death(&self) {
-        self.killed.notified().await;
+        while !self.lock().dead {
+            self.killed.notified().await;
+        }
     }
 
     /// Has something happen that many steps from now, exactly between two steps of the engine.

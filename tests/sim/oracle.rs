@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use foldsync::tree::Side;
+use foldsync::tree::{HashAlgo, Hasher, Side};
 
 use super::cloud::SimCloud;
 use super::disk::SimDisk;
@@ -142,4 +142,53 @@ fn difference(local: &Tree, remote: &Tree) -> String {
 /// How many conflict copies there are.
 pub fn conflict_copies(tree: &Tree) -> usize {
     tree.keys().filter(|path| path.contains(".conflict-")).count()
+}
+
+/// S14: what the database calls agreed is what both sides have at rest.
+pub fn check_base(hub: &Hub, db: &std::path::Path, agreed: &Tree) {
+    let base = match read_base(db) {
+        Ok(base) => base,
+        Err(error) => return hub.violate(format!("S14: the database cannot be read: {error}")),
+    };
+    let hash = |bytes: &Bytes| Hasher::of(HashAlgo::Sha256, bytes).bytes().to_vec();
+    let md5 = |bytes: &Bytes| Hasher::of(HashAlgo::Md5, bytes).bytes().to_vec();
+    for path in base.keys().chain(agreed.keys()).collect::<BTreeSet<_>>() {
+        let same = match (base.get(path), agreed.get(path)) {
+            (Some(None), Some(None)) => true,
+            (Some(Some(base)), Some(Some(there))) => *base == hash(there) || *base == md5(there),
+            _ => false,
+        };
+        if !same {
+            let (base, there) = (base.get(path), agreed.get(path));
+            hub.violate(format!("S14: {path} is {there:?}, but base says {base:?}"));
+        }
+    }
+}
+
+/// The hash of each file of base by path, `None` for a folder.
+fn read_base(db: &std::path::Path) -> rusqlite::Result<BTreeMap<String, Option<Vec<u8>>>> {
+    type Row = (i64, String, bool, Option<Vec<u8>>);
+    let connection = rusqlite::Connection::open(db)?;
+    let mut query = connection.prepare(
+        "SELECT node_id, base_parent, base_name, kind, base_hash FROM node
+         WHERE base_parent IS NOT NULL",
+    )?;
+    let rows: BTreeMap<i64, Row> = query
+        .query_map([], |row| {
+            Ok((row.get(0)?, (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let path = |id: &i64| {
+        let mut names = Vec::new();
+        let mut at = *id;
+        while let Some((parent, name, ..)) = rows.get(&at).filter(|_| names.len() < rows.len() + 1) {
+            names.push(name.as_str());
+            at = *parent;
+        }
+        names.reverse();
+        names.join("/")
+    };
+    Ok(rows.iter().map(|(id, (_, _, is_dir, hash))| {
+        (path(id), if *is_dir { None } else { Some(hash.clone().unwrap_or_default()) })
+    }).collect())
 }
