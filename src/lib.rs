@@ -5,6 +5,7 @@ pub mod drive;
 pub mod engine;
 pub mod exec;
 pub mod local;
+pub mod pair;
 pub mod plan;
 pub mod remote;
 pub mod store;

@@ -104,7 +104,15 @@ impl Engine {
                     Some(task) if self.exceeds_transfer(&task) => {
                         self.stop = Some(Stop::MaxTransfer);
                     }
-                    Some(task) => commands.push(self.launch(op, task)?),
+                    Some(task) => {
+                        let pretend = self.settings.pretend && !matches!(op.action, Action::Learn);
+                        let job = self.launch(op, task)?;
+                        if pretend {
+                            self.pretend(&job)?;
+                        } else {
+                            commands.push(Command::Run(Box::new(job)));
+                        }
+                    }
                     None => self.plan_wanted = true,
                 },
             }
@@ -126,7 +134,7 @@ impl Engine {
             .is_some_and(|max| task.bytes() > 0 && moved.saturating_add(task.bytes()) > max)
     }
 
-    fn launch(&mut self, op: Op, task: Task) -> Result<Command, Fatal> {
+    fn launch(&mut self, op: Op, task: Task) -> Result<Job, Fatal> {
         let id = OpId(self.next_op);
         self.next_op += 1;
         let trace = self.trace(&op, &task);
@@ -154,7 +162,7 @@ impl Engine {
         let job = Job { op: id, node: op.node, task };
         self.flying.insert(op.node);
         self.flights.insert(id, Flight { op, job: job.clone(), above, place });
-        Ok(Command::Run(Box::new(job)))
+        Ok(job)
     }
 
     fn folders_above(&self, side: Side, dir: NodeId) -> Vec<NodeId> {
@@ -368,7 +376,7 @@ impl Engine {
     fn aside(&self, to: &Target) -> RelPath {
         let mark = format!("{}-{}", self.now.compact(), self.settings.host);
         let bytes_max = self.settings.local_names.bytes_max;
-        let name = crate::plan::copy_name(&to.name, Kind::File, &mark, bytes_max, 1);
+        let name = crate::plan::conflict_name::copy_name(&to.name, Kind::File, &mark, bytes_max, 1);
         to.parent.path.join(&name)
     }
 

@@ -168,6 +168,9 @@ impl Engine {
         if matches!(op.action, Action::Move { .. } | Action::KeepBoth { .. } | Action::Park) {
             report.to = flight.job.target_path().map(|path| path.to_string());
         }
+        if matches!(op.action, Action::Move { .. }) {
+            report.files_below = self.count_files_below(op.side, op.node);
+        }
         if let (Action::Move { .. }, Why::NameTaken, Some(to)) = (&op.action, op.why, &report.to)
             && let Ok(copy) = RelPath::new(to)
         {

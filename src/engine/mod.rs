@@ -9,6 +9,7 @@ mod finish;
 mod ingest;
 pub mod job;
 mod look;
+mod pretend;
 mod recover;
 pub mod report;
 mod retry;
@@ -24,7 +25,7 @@ use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
 use crate::tree::{HashAlgo, NodeId, Placement, Side, Trees};
 
 pub use dispatch::stage_key;
-use job::{Failure, FailureKind, Job, OpId, Outcome};
+use job::{Failure, Job, OpId, Outcome};
 use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
@@ -49,6 +50,8 @@ pub struct Settings {
     pub max_duration: Option<std::time::Duration>,
     /// Operations under way at once. The executor's lanes are narrower; the rest waits for flushes.
     pub in_flight_max: usize,
+    /// Nothing is carried out but reading: each operation is taken to have worked.
+    pub pretend: bool,
 }
 
 /// What cannot be gone on from: the pair stops, nothing is lost.

@@ -83,6 +83,8 @@ pub struct OpReport {
     pub to: Option<String>,
     /// Content bytes that were moved.
     pub bytes: u64,
+    /// Files that came along with a folder.
+    pub files_below: u64,
     pub result: OpResult,
     pub why: Why,
     pub error: Option<String>,
@@ -90,7 +92,17 @@ pub struct OpReport {
 
 impl OpReport {
     pub fn new(op: OpKind, side: Side, path: String, why: Why) -> OpReport {
-        OpReport { op, side, path, to: None, bytes: 0, result: OpResult::Done, why, error: None }
+        OpReport {
+            op,
+            side,
+            path,
+            to: None,
+            bytes: 0,
+            files_below: 0,
+            result: OpResult::Done,
+            why,
+            error: None,
+        }
     }
 }
 
@@ -201,44 +213,12 @@ impl Engine {
         self.totals
     }
 
-    /// What is to be done as far as is known now: for `plan`.
-    pub fn outlook(&self) -> (Vec<(OpReport, u64)>, &crate::plan::Plan) {
-        let ops = self.ready.iter().map(|op| self.foretell(op)).collect();
-        (ops, &self.last_plan)
-    }
-
-    fn foretell(&self, op: &Op) -> (OpReport, u64) {
-        let path = match super::dispatch::op_place(op) {
-            Some(at) if !matches!(op.action, Action::Move { .. }) => self.place_path(op.side, at),
-            Some(_) | None => self.trees.path(op.side, op.node).unwrap_or_default(),
-        };
-        let mut report = OpReport::new(OpKind::of(op), op.side, path.to_string(), op.why);
-        report.to = match &op.action {
-            Action::Move { to } => Some(self.place_path(op.side, to).to_string()),
-            Action::KeepBoth { copy } => {
-                Some(path.parent().unwrap_or_default().join(copy).to_string())
-            }
-            Action::Mkdir { .. }
-            | Action::Transfer { .. }
-            | Action::Park
-            | Action::Delete
-            | Action::Learn => None,
-        };
-        if let Action::Transfer { content, .. } = &op.action {
-            report.bytes = content.size();
-        }
-        let below = match self.trees.kind(op.node) {
-            Kind::Dir => self.count_files_below(op.side, op.node),
-            Kind::File => 0,
-        };
-        (report, below)
-    }
-
     fn place_path(&self, side: Side, at: &crate::tree::Placement) -> RelPath {
         self.trees.path(side, at.parent).unwrap_or_default().join(&at.name)
     }
 
-    fn count_files_below(&self, side: Side, dir: NodeId) -> u64 {
+    /// Files that come along when a folder moves.
+    pub(super) fn count_files_below(&self, side: Side, dir: NodeId) -> u64 {
         let mut left = vec![dir];
         let mut files = 0;
         while let Some(dir) = left.pop() {
@@ -371,7 +351,8 @@ impl Engine {
             }
         }
         for op in &self.blocked_ops {
-            let path = self.foretell(op).0.path;
+            let Some(at) = super::dispatch::op_place(op) else { continue };
+            let path = self.place_path(op.side, at).to_string();
             let reason = "something that is not synced has this name on the other side".to_owned();
             items.push(SkippedItem { path, reason });
         }
