@@ -94,7 +94,7 @@ fn a_kill_between_exchange_and_trash_leaves_the_displaced_file_in_the_stage() {
         assert_eq!(disk.set_aside(), [Bytes::from("old")]);
         let port = DiskPort::new(disk, hub.begin_life(None));
         let left = port.leftovers().await.expect("readable");
-        assert!(left.len() == 1 && left[0].displaced);
+        assert!(left.len() == 1 && left[0].displaced.is_some());
     });
 }
 

@@ -181,14 +181,18 @@ fn read_base(db: &std::path::Path) -> rusqlite::Result<BTreeMap<String, Option<V
     let path = |id: &i64| {
         let mut names = Vec::new();
         let mut at = *id;
-        while let Some((parent, name, ..)) = rows.get(&at).filter(|_| names.len() < rows.len() + 1) {
+        while let Some((parent, name, ..)) = rows.get(&at).filter(|_| names.len() < rows.len() + 1)
+        {
             names.push(name.as_str());
             at = *parent;
         }
         names.reverse();
         names.join("/")
     };
-    Ok(rows.iter().map(|(id, (_, _, is_dir, hash))| {
-        (path(id), if *is_dir { None } else { Some(hash.clone().unwrap_or_default()) })
-    }).collect())
+    Ok(rows
+        .iter()
+        .map(|(id, (_, _, is_dir, hash))| {
+            (path(id), if *is_dir { None } else { Some(hash.clone().unwrap_or_default()) })
+        })
+        .collect())
 }

@@ -142,11 +142,7 @@ impl Story {
 
     fn end(&self) {
         let violations = self.world.hub.violations();
-        assert!(
-            violations.is_empty(),
-            "{violations:#?}\n{}",
-            self.world.hub.take_log().join("\n")
-        );
+        assert!(violations.is_empty(), "{violations:#?}\n{}", self.world.hub.take_log().join("\n"));
     }
 }
 

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldsync::engine::run::{EngineSettings, Observer, sync_pair};
-use foldsync::engine::{Fatal, Summary};
+use foldsync::drive::Observer;
+use foldsync::engine::OpReport;
+use foldsync::exec::Lanes;
+use foldsync::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
+use foldsync::plan::{BrakeLimits, ConflictPolicy, Mode};
 use foldsync::tree::Side;
 
 use super::cloud::{CloudPort, Nature, SimCloud};
@@ -36,7 +39,7 @@ pub struct World {
     pub hub: Arc<Hub>,
     pub disk: Arc<SimDisk>,
     pub cloud: Arc<SimCloud>,
-    pub settings: EngineSettings,
+    pub settings: PairSettings,
     db: PathBuf,
     runs: u64,
     kills: u64,
@@ -47,7 +50,7 @@ pub struct World {
 /// How one run of the engine ended.
 #[derive(Debug)]
 pub enum End {
-    Done(Result<Summary, Fatal>),
+    Done(Box<Result<RunReport, RunError>>),
     Killed,
 }
 
@@ -61,11 +64,10 @@ const ROUNDS_MAX: usize = 3;
 impl World {
     /// Must be called inside a runtime with paused time.
     pub fn new(hub: Arc<Hub>, traits: DiskTraits, nature: Nature, folder: &Path) -> World {
-        let settings = settings(&nature);
         World {
             disk: SimDisk::new(hub.clone(), traits),
             cloud: SimCloud::new(hub.clone(), nature),
-            settings,
+            settings: settings(),
             db: folder.join("pair.db"),
             runs: 0,
             kills: 0,
@@ -80,19 +82,27 @@ impl World {
         let life = self.hub.begin_life(Some(kill_after.unwrap_or(STEPS_MAX)));
         let before = self.hub.steps();
         self.hub.note(format_args!("---- run {} (kill after {kill_after:?})", self.runs));
-        let run = sync_pair(
+        let sides = Sides {
+            local: Arc::new(DiskPort::new(self.disk.clone(), life)),
+            remote: Arc::new(CloudPort::new(self.cloud.clone(), life)),
+            clock: Arc::new(SimClock::new(self.hub.clone())),
+        };
+        let witness = Witness { hub: self.hub.clone() };
+        let fresh_id = format!("id-{}", self.runs);
+        let run = pair::run(
             &self.settings,
             &self.db,
-            Arc::new(DiskPort::new(self.disk.clone(), life)),
-            Arc::new(CloudPort::new(self.cloud.clone(), life)),
-            Arc::new(SimClock::new(self.hub.clone())),
-            Arc::new(Witness { hub: self.hub.clone() }),
+            &sides,
+            &fresh_id,
+            Conduct::Act,
+            &witness,
+            std::future::pending(),
         );
         let end = tokio::select! {
             biased;
             () = self.hub.death() => End::Killed,
             result = tokio::time::timeout(RUN_TIME_MAX, run) => match result {
-                Ok(result) => End::Done(result),
+                Ok(result) => End::Done(Box::new(result)),
                 Err(_) => {
                     self.hub.violate("S8: a run does not end".to_owned());
                     End::Killed
@@ -117,10 +127,12 @@ impl World {
         for _ in 0..ROUNDS_MAX {
             // Longer than any answer is late, any listing lags and any failure waits for its retry.
             tokio::time::sleep(Duration::from_secs(86_400)).await;
-            match self.start(None).await {
-                End::Done(Ok(_)) if self.disk.tree() == self.cloud.tree() => break,
-                End::Done(Ok(_)) | End::Killed => {}
-                End::Done(Err(fatal)) => self.hub.violate(format!("S3: calm, but {fatal}")),
+            if let End::Done(result) = self.start(None).await {
+                match *result {
+                    Ok(_) if self.disk.tree() == self.cloud.tree() => break,
+                    Ok(_) => {}
+                    Err(error) => self.hub.violate(format!("S3: all is calm, but {error}")),
+                }
             }
         }
         oracle::check_rest(&self.hub, &self.disk, &self.cloud);
@@ -142,7 +154,8 @@ impl World {
         let after = count(self);
         if before != after {
             let what = "mutations, content bytes, local writes";
-            self.hub.violate(format!("S4: a run at rest is not quiet ({what}): {before:?} {after:?}"));
+            self.hub
+                .violate(format!("S4: a run at rest is not quiet ({what}): {before:?} {after:?}"));
         }
     }
 
@@ -169,14 +182,35 @@ impl World {
     }
 }
 
+/// Two ways, both versions kept, and no guard against deletions: the users mean what they do.
+fn settings() -> PairSettings {
+    PairSettings {
+        mode: Mode::TwoWay,
+        conflict: ConflictPolicy::KeepBoth,
+        brake: BrakeLimits { share_percent: None, count: None, lifted: true },
+        ignore: Vec::new(),
+        host: "sim".to_owned(),
+        lanes: Lanes { uploads: 2, downloads: 2, structure: 4 },
+        max_transfer: None,
+        max_duration: None,
+    }
+}
+
+/// Writes what the engine reports into the log.
+struct Witness {
+    hub: Arc<Hub>,
+}
+
+impl Observer for Witness {
+    fn operation_ended(&self, report: &OpReport) {
+        self.hub.note(format_args!("engine: {report:?}"));
+    }
+}
+
 /// Where databases live: in memory, where the system has a place for that.
 pub fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    let made = if memory.is_dir() {
-        tempfile::tempdir_in(memory)
-    } else {
-        tempfile::tempdir()
-    };
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.expect("a folder for databases")
 }
 

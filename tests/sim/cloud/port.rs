@@ -167,7 +167,11 @@ impl State {
     }
 
     fn locate_dir(&self, target: &Locator) -> Result<u64> {
-        match self.locate(target).filter(|id| self.is_dir(*id)) {
+        let is_it = |id: &u64| {
+            self.is_dir(*id)
+                && target.id.as_ref().is_none_or(|item| State::id_of(item) == Some(*id))
+        };
+        match self.locate(target).filter(is_it) {
             Some(id) => Ok(id),
             None => fail(ErrorKind::NotFound, &target.path),
         }
@@ -315,6 +319,10 @@ impl Remote for CloudPort {
 
     async fn account(&self) -> Result<Account> {
         self.look("account", |_| Ok(Account { key: "an account".to_owned() })).await
+    }
+
+    async fn claim(&self, _identity: &str) -> Result<()> {
+        fail(ErrorKind::Unsupported, "a marker")
     }
 
     async fn list(&self, dir: &Locator, cursor: Option<PageCursor>) -> Result<Page> {
@@ -478,6 +486,18 @@ impl Remote for CloudPort {
             Ok(())
         })
         .await
+    }
+
+    async fn clean_up(&self, key: u64) -> Result<()> {
+        let token = format!("s{key}");
+        if self.lock().sessions.contains_key(&token) {
+            self.change(format!("clean_up {token}"), move |desk| {
+                desk.state.sessions.remove(&token);
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn download(&self, target: &Locator, expected: &Stamp, from: u64) -> Result<Download> {

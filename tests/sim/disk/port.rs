@@ -196,24 +196,22 @@ impl LocalFs for DiskPort {
         aside: &RelPath,
     ) -> Result<Installed> {
         self.enter("install").await?;
-        match over {
-            None => self.place(sealed.key, at)?,
-            Some(expected) => {
-                self.lock().file(at, expected)?;
-                // RACE: between this look and the exchange a user may write.
-                self.pause().await;
-                self.exchange(sealed.key, at)?;
-                self.pause().await;
-                if let Some(kept_as) = self.put_displaced(sealed.key, expected, aside)? {
-                    self.flush("install").await?;
-                    let entry = self.lock().entry_at(at)?;
-                    return Ok(Installed::DisplacedEdit { entry, kept_as });
-                }
-            }
-        }
-        let entry = self.lock().entry_at(at)?;
+        let Some(expected) = over else {
+            let entry = self.place(sealed.key, at)?;
+            self.flush("install").await?;
+            return Ok(Installed::Clean(entry));
+        };
+        self.lock().file(at, expected)?;
+        // RACE: between this look and the exchange a user may write.
+        self.pause().await;
+        let entry = self.exchange(sealed.key, at)?;
+        self.pause().await;
+        let kept = self.put_displaced(sealed.key, expected, aside)?;
         self.flush("install").await?;
-        Ok(Installed::Clean(entry))
+        Ok(match kept {
+            None => Installed::Clean(entry),
+            Some(kept_as) => Installed::DisplacedEdit { entry, kept_as },
+        })
     }
 
     async fn discard(&self, key: StageKey) -> Result<()> {
@@ -230,10 +228,24 @@ impl LocalFs for DiskPort {
     async fn leftovers(&self) -> Result<Vec<Leftover>> {
         self.enter("leftovers").await?;
         let state = self.lock();
-        let keys = state.image.stage.keys();
-        Ok(keys
-            .map(|(key, displaced)| Leftover { key: StageKey(*key), displaced: *displaced })
-            .collect())
+        let left = state.image.stage.iter().map(|((key, displaced), ino)| Leftover {
+            key: StageKey(*key),
+            displaced: if *displaced { state.image.stamp(*ino) } else { None },
+        });
+        Ok(left.collect())
+    }
+
+    async fn retire(&self, key: StageKey, was: &RelPath) -> Result<()> {
+        self.enter("retire").await?;
+        {
+            let mut state = self.lock();
+            if let Some(ino) = state.image.stage.remove(&(key.0, true)) {
+                self.note(format_args!("retire {} of {was}", key.0));
+                self.take(&mut state, ino);
+                state.changed();
+            }
+        }
+        self.flush("retire").await
     }
 
     async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()> {
@@ -396,7 +408,7 @@ impl DiskPort {
     }
 
     /// Gives a staged file a free name.
-    fn place(&self, key: StageKey, at: &RelPath) -> Result<()> {
+    fn place(&self, key: StageKey, at: &RelPath) -> Result<Entry> {
         let mut state = self.lock();
         state.writable_parent(at)?;
         if state.image.find(at).is_some() {
@@ -407,11 +419,11 @@ impl DiskPort {
         };
         state.image.link(at, ino);
         self.shown(&mut state, ino, at);
-        Ok(())
+        state.entry_at(at)
     }
 
     /// Swaps a staged file with whatever file is at `at`.
-    fn exchange(&self, key: StageKey, at: &RelPath) -> Result<()> {
+    fn exchange(&self, key: StageKey, at: &RelPath) -> Result<Entry> {
         let mut state = self.lock();
         state.readable(at, false)?;
         let old = state.image.find(at).filter(|ino| state.image.content(*ino).is_some());
@@ -423,7 +435,7 @@ impl DiskPort {
         state.image.stage.insert((key.0, true), old);
         state.touch_ctime(&self.disk.hub, old);
         self.shown(&mut state, new, at);
-        Ok(())
+        state.entry_at(at)
     }
 
     fn shown(&self, state: &mut State, ino: u64, at: &RelPath) {
@@ -449,12 +461,16 @@ impl DiskPort {
             None
         } else {
             state.writable_parent(aside)?;
-            if state.image.find(aside).is_some() {
-                return error(FsErrorKind::Occupied, aside);
-            }
-            state.image.link(aside, ino);
-            self.note(format_args!("displaced edit kept as {aside}"));
-            Some(aside.clone())
+            let numbered = (1..).map(|n| match n {
+                1 => aside.clone(),
+                _ => RelPath::new(&format!("{aside}-{n}")).expect("still a path"),
+            });
+            let mut free = numbered.filter(|path| state.image.find(path).is_none());
+            let kept_as = free.next().expect("some number is free");
+            drop(free);
+            state.image.link(&kept_as, ino);
+            self.note(format_args!("displaced edit kept as {kept_as}"));
+            Some(kept_as)
         };
         state.image.stage.remove(&(key.0, true));
         state.touch_ctime(&self.disk.hub, ino);
