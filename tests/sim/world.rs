@@ -141,21 +141,27 @@ impl World {
         self.check_quiet().await;
     }
 
-    /// S4: one more run changes nothing and moves nothing.
+    /// S4: one more run changes nothing and moves nothing. A file that was written as it was read may
+    /// be read once more; after that, nothing is.
     async fn check_quiet(&mut self) {
         let count = |world: &World| {
             let cost = world.cloud.cost();
-            let moved = cost.bytes_up + cost.bytes_down + world.disk.bytes_read();
-            (cost.mutations, moved, world.disk.writes())
+            (cost.mutations, cost.bytes_up + cost.bytes_down, world.disk.writes())
         };
         let before = count(self);
-        tokio::time::sleep(Duration::from_secs(3_600)).await;
-        self.start(None).await;
-        let after = count(self);
-        if before != after {
-            let what = "mutations, content bytes, local writes";
-            self.hub
-                .violate(format!("S4: a run at rest is not quiet ({what}): {before:?} {after:?}"));
+        let mut still = false;
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+            let read = self.disk.bytes_read();
+            self.start(None).await;
+            if before != count(self) {
+                let now = count(self);
+                self.hub.violate(format!("S4: a run at rest is not quiet: {before:?} {now:?}"));
+            }
+            still = self.disk.bytes_read() == read;
+        }
+        if !still {
+            self.hub.violate("S4: a run at rest reads files again".to_owned());
         }
     }
 

@@ -222,6 +222,9 @@ impl LocalFs for DiskPort {
             state.changed();
             state.commit();
         }
+        if state.image.stage.contains_key(&(key.0, true)) {
+            return error(FsErrorKind::Changed, format!("{} is what a user wrote", key.0));
+        }
         Ok(())
     }
 
