@@ -1,6 +1,7 @@
 //! foldsync keeps a local folder and a remote equal, in both directions, and never loses a byte.
 
 pub mod clock;
+pub mod daemon;
 pub mod drive;
 pub mod engine;
 pub mod exec;
