@@ -15,7 +15,7 @@ use foldsync::remote::{
 };
 use foldsync::tree::{Entry, HashAlgo, Hasher, ItemId, Kind, Name, RelPath, Rev, Side, Stamp};
 
-use super::faults::{Dice, Hub};
+use super::faults::{Dice, Hub, Life};
 use super::users::{Tree, Users};
 
 pub use port::CloudPort;
@@ -126,6 +126,8 @@ struct Item {
 type Items = BTreeMap<u64, Item>;
 
 struct Session {
+    /// The process that began it.
+    life: Life,
     request: UploadRequest,
     parts: BTreeMap<u64, Bytes>,
 }
@@ -188,11 +190,6 @@ impl SimCloud {
     /// Uploads that were begun and neither finished nor given up.
     pub fn sessions(&self) -> usize {
         self.lock().sessions.len()
-    }
-
-    /// The service ends all uploads under way.
-    pub fn expire_sessions(&self) {
-        self.lock().sessions.clear();
     }
 
     /// Does one act of a user to the items, and remembers how they were.

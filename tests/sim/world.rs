@@ -55,7 +55,7 @@ pub enum End {
 }
 
 /// No run of a small pair takes more steps; one that does goes in circles.
-const STEPS_MAX: u64 = 20_000;
+const STEPS_MAX: u64 = 5_000;
 /// Nor more time.
 const RUN_TIME_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// S3: after so many runs without users and faults, the pair is in sync.

@@ -290,7 +290,7 @@ impl Desk<'_> {
 
     /// The bytes of a session, if all are there and are the ones that were announced.
     fn assemble(&self, token: &str) -> Result<(UploadRequest, Bytes)> {
-        let Some(Session { request, parts }) = self.state.sessions.get(token) else {
+        let Some(Session { request, parts, .. }) = self.state.sessions.get(token) else {
             return fail(ErrorKind::NotFound, token);
         };
         let mut content = Vec::new();
@@ -377,6 +377,7 @@ impl Remote for CloudPort {
             return fail(ErrorKind::QuotaFull, &request.name);
         }
         let (request, instant) = (request.clone(), self.declared.instant_upload);
+        let life = self.life;
         let what = format!("begin_upload {}/{}", request.parent.path, request.name);
         self.change(what, move |desk| {
             desk.state.locate_dir(&request.parent)?;
@@ -396,7 +397,7 @@ impl Remote for CloudPort {
                 }
             }
             let token = format!("s{}", request.key);
-            let session = Session { request: request.clone(), parts: Default::default() };
+            let session = Session { life, request: request.clone(), parts: Default::default() };
             desk.state.sessions.insert(token.clone(), session);
             Ok(UploadStart::Session(UploadSession { request, token, expires_s: None }))
         })
@@ -406,7 +407,7 @@ impl Remote for CloudPort {
     async fn outstanding(&self, session: &UploadSession) -> Result<Outstanding> {
         let style = self.declared.upload;
         self.look("outstanding", |state| {
-            let Some(Session { request, parts }) = state.sessions.get(&session.token) else {
+            let Some(Session { request, parts, .. }) = state.sessions.get(&session.token) else {
                 return fail(ErrorKind::NotFound, &session.token);
             };
             let size = request.content.size;
@@ -489,15 +490,19 @@ impl Remote for CloudPort {
     }
 
     async fn clean_up(&self, key: u64) -> Result<()> {
-        let token = format!("s{key}");
-        if self.lock().sessions.contains_key(&token) {
-            self.change(format!("clean_up {token}"), move |desk| {
-                desk.state.sessions.remove(&token);
-                Ok(())
-            })
-            .await?;
+        let (token, life) = (format!("s{key}"), self.life);
+        if self.lock().sessions.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.change(format!("clean_up {token}"), move |desk| {
+            desk.state.sessions.remove(&token);
+            if desk.state.nature.by_path {
+                // The adapter for a directory takes over the stage of a process that is gone.
+                desk.state.sessions.retain(|_, session| session.life == life);
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn download(&self, target: &Locator, expected: &Stamp, from: u64) -> Result<Download> {
