@@ -30,11 +30,20 @@ impl Engine {
         }
         self.drop_recalled_intents();
         self.wake_troubles();
+        self.forget_doubts();
         let worth_it = self.flights.is_empty() || self.finished_since_plan >= PLAN_BATCH;
         if self.ready.is_empty() && self.plan_wanted && worth_it && self.stop.is_none() {
             self.make_plan();
         }
         self.dispatch(commands)
+    }
+
+    /// A node whose folders were looked at again is as sure as any other.
+    fn forget_doubts(&mut self) {
+        let mut unsure = std::mem::take(&mut self.unsure);
+        unsure
+            .retain(|_, folders| folders.iter().any(|(side, dir)| self.is_to_be_seen(*side, *dir)));
+        self.unsure = unsure;
     }
 
     fn make_plan(&mut self) {
@@ -79,6 +88,7 @@ impl Engine {
     fn busy_nodes(&self) -> HashSet<NodeId> {
         let mut busy: HashSet<NodeId> = self.flying.clone();
         busy.extend(self.troubles.keys());
+        busy.extend(self.unsure.keys());
         let mut left: Vec<NodeId> = self.blind.keys().map(|(_, node)| *node).collect();
         let mut below: HashSet<NodeId> = HashSet::new();
         while let Some(node) = left.pop() {
@@ -223,7 +233,8 @@ impl Engine {
         if self.is_in_flight(op.node) {
             return Readiness::Later;
         }
-        if self.troubles.contains_key(&op.node) || self.full_for(op) {
+        let in_doubt = self.troubles.contains_key(&op.node) || self.unsure.contains_key(&op.node);
+        if in_doubt || self.full_for(op) {
             return Readiness::Stale;
         }
         if !self.still_makes_sense(op) {

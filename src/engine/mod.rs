@@ -210,6 +210,8 @@ pub struct Engine {
     ready: VecDeque<Op>,
     plan_wanted: bool,
     finished_since_plan: usize,
+    /// Nodes whose operation found a side changed, with the folders to be looked at before the next.
+    unsure: HashMap<NodeId, Vec<(Side, NodeId)>>,
     troubles: BTreeMap<NodeId, Trouble>,
     /// Failed tries, and plans that were built on old sight, in this run.
     attempts: HashMap<NodeId, u32>,
@@ -267,6 +269,7 @@ impl Engine {
             ready: VecDeque::new(),
             plan_wanted: false,
             finished_since_plan: 0,
+            unsure: HashMap::new(),
             troubles: BTreeMap::new(),
             attempts: HashMap::new(),
             changes: HashMap::new(),
@@ -360,6 +363,8 @@ impl Engine {
                 look.listed(dir);
                 look.placed.remove(&dir);
                 look.missing.insert(dir);
+                // What was in it is not there any more either; it may have been moved out before.
+                look.missing.extend(self.trees.children(side, dir).map(|(_, child)| child));
             }
             Err(ListError::Transient(message)) => {
                 look.listed(dir);
@@ -403,7 +408,9 @@ impl Engine {
             if let Some(look) = self.looks[side as usize].take() {
                 commands.extend(self.advance_look(look));
             }
-            // The end of one look may be the begin of the next.
+        }
+        // The end of one look may be the begin of the next, also on the other side.
+        for side in Side::BOTH {
             self.start_look(side);
             self.hand_out_listings(side, commands);
         }
@@ -448,6 +455,12 @@ impl Engine {
 
     fn is_in_flight(&self, node: NodeId) -> bool {
         self.flying.contains(&node)
+    }
+
+    /// Whether a look at a folder is asked for or under way.
+    fn is_to_be_seen(&self, side: Side, dir: NodeId) -> bool {
+        self.dirty[side as usize].contains(&dir)
+            || self.looks[side as usize].as_ref().is_some_and(|look| look.covers(dir))
     }
 
     fn is_written_by_flight(&self, side: Side, at: &Placement) -> bool {

@@ -97,27 +97,26 @@ impl Engine {
         self.troubles.insert(op.node, trouble);
     }
 
-    /// Looks again at every folder that the operation relied on directly.
+    /// Looks again at every folder that the operation relied on directly. Until then nothing more is
+    /// done with the node: what an operation changes, the look would have to look at again.
     fn look_around_flight(&mut self, flight: &Flight) {
         let node = flight.op.node;
-        if let Some((side, place)) = &flight.place {
-            self.look_at(*side, place.parent);
-        }
+        let mut folders: Vec<(Side, NodeId)> = Vec::new();
+        folders.extend(flight.place.as_ref().map(|(side, place)| (*side, place.parent)));
         for side in Side::BOTH {
             let at = self.trees.facet(side, node).map(|facet| facet.at().parent);
             let base = self.trees.base(node).map(|base| base.at.parent);
-            for dir in at.into_iter().chain(base) {
-                if self.trees.has(side, dir) {
-                    self.look_at(side, dir);
-                }
-            }
+            folders.extend(at.into_iter().chain(base).map(|dir| (side, dir)));
         }
-        if matches!(flight.op.action, Action::Delete) && self.trees.has(flight.op.side, node) {
+        if matches!(flight.op.action, Action::Delete)
+            && self.trees.kind(node) == crate::tree::Kind::Dir
+        {
             // A folder that was not empty after all: what is in it?
-            if self.trees.kind(node) == crate::tree::Kind::Dir {
-                self.look_at(flight.op.side, node);
-            }
+            folders.push((flight.op.side, node));
         }
+        folders.retain(|(side, dir)| self.trees.has(*side, *dir));
+        folders.iter().for_each(|(side, dir)| self.look_at(*side, *dir));
+        self.unsure.insert(node, folders);
     }
 
     /// Another try for what waited long enough.
