@@ -15,16 +15,30 @@ impl Engine {
         op: OpId,
         result: Result<Outcome, Failure>,
     ) -> Result<(), Fatal> {
-        let Some(flight) = self.land(op) else { return Ok(()) };
+        let unfinished = result.as_ref().is_err_and(|failure| failure.unfinished);
+        let Some(flight) = self.land(op, unfinished) else { return Ok(()) };
         match result {
             Ok(outcome) => {
                 self.troubles.remove(&flight.op.node);
+                self.end_session(&outcome, flight.op.node);
                 let report = self.report(&flight, &outcome);
                 self.witness(&flight, outcome);
                 self.publish(&flight, report);
                 Ok(())
             }
             Err(failure) => self.take_failure(&flight, failure),
+        }
+    }
+
+    fn end_session(&mut self, outcome: &Outcome, node: NodeId) {
+        if matches!(outcome, Outcome::Uploaded { .. }) {
+            self.drop_session(node);
+        }
+    }
+
+    pub(super) fn drop_session(&mut self, node: NodeId) {
+        if self.sessions.remove(&node).is_some() {
+            self.unsaved.sessions.insert(node, None);
         }
     }
 
@@ -87,6 +101,8 @@ impl Engine {
     /// Records what a side now has. If the place is already known to be somebody else's, the side
     /// changed under us: look again.
     fn adopt(&mut self, side: Side, node: NodeId, at: &Placement, content: Content, entry: Entry) {
+        // A service may have given it another name than the one that was asked for. (NM-09)
+        let at = &Placement { parent: at.parent, name: entry.name };
         let taken = self.trees.occupant(side, at).is_some_and(|other| other != node);
         if taken || !self.trees.has(side, at.parent) {
             self.look_at(side, at.parent);

@@ -32,7 +32,16 @@ pub(super) struct Trouble {
 impl Engine {
     pub(super) fn take_failure(&mut self, flight: &Flight, failure: Failure) -> Result<(), Fatal> {
         let node = flight.op.node;
+        if failure.kind.ends_session() {
+            self.drop_session(node);
+        }
+        if failure.unfinished {
+            // The intent stays open: the next start rolls it forward.
+            self.give_up(flight, failure);
+            return Ok(());
+        }
         if failure.unknown {
+            self.excuse_flight(flight);
             self.look_around_flight(flight);
         }
         match failure.kind {
@@ -117,6 +126,13 @@ impl Engine {
         folders.retain(|(side, dir)| self.trees.has(*side, *dir));
         folders.iter().for_each(|(side, dir)| self.look_at(*side, *dir));
         self.unsure.insert(node, folders);
+    }
+
+    /// A move whose outcome is unknown may have stopped half-way.
+    fn excuse_flight(&mut self, flight: &Flight) {
+        if let Action::Move { to } = &flight.op.action {
+            self.moving.insert(flight.op.node, to.clone());
+        }
     }
 
     /// Another try for what waited long enough.

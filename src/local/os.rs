@@ -332,8 +332,13 @@ impl LocalFs for OsFs {
         .await
     }
 
-    async fn open(&self, path: &RelPath, expected: &Stamp) -> Result<Box<dyn FileReader>> {
-        Ok(Box::new(Reader::open(&self.disk, path, expected, 0).await?))
+    async fn open(
+        &self,
+        path: &RelPath,
+        expected: &Stamp,
+        from: u64,
+    ) -> Result<Box<dyn FileReader>> {
+        Ok(Box::new(Reader::open(&self.disk, path, expected, from).await?))
     }
 
     async fn hash(&self, path: &RelPath, expected: &Stamp, algo: HashAlgo) -> Result<ContentHash> {
