@@ -114,9 +114,7 @@ impl Engine {
             // A folder that was not empty after all: what is in it?
             folders.push((flight.op.side, node));
         }
-        folders.retain(|(side, dir)| self.trees.has(*side, *dir));
-        folders.iter().for_each(|(side, dir)| self.look_at(*side, *dir));
-        self.unsure.insert(node, folders);
+        self.doubt(node, folders);
     }
 
     /// Another try for what waited long enough.

@@ -22,7 +22,7 @@ use super::{Cost, Item, ROOT, Session, SimCloud, State};
 
 /// The cloud as one life of the engine reaches it.
 #[derive(Clone)]
-pub struct CloudPort {
+pub(crate) struct CloudPort {
     cloud: Arc<SimCloud>,
     life: Life,
     declared: Capabilities,
@@ -37,7 +37,7 @@ fn lost<T>(what: &str) -> Result<T> {
 }
 
 impl CloudPort {
-    pub fn new(cloud: Arc<SimCloud>, life: Life) -> CloudPort {
+    pub(crate) fn new(cloud: Arc<SimCloud>, life: Life) -> CloudPort {
         let declared = cloud.lock().nature.declared.clone();
         CloudPort { cloud, life, declared }
     }
@@ -55,7 +55,7 @@ impl CloudPort {
         what: &'static str,
         odds: impl Fn(&super::super::faults::Odds) -> u32,
     ) -> bool {
-        let hit = self.cloud.hub.strikes(what, odds);
+        let hit = self.cloud.hub.strikes(odds);
         if hit {
             self.cloud.hub.note(format_args!("remote fault: {what}"));
         }

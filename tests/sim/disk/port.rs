@@ -20,13 +20,13 @@ use super::{Body, Inode, Result, SimDisk, State, error};
 
 /// The disk as one life of the engine reaches it.
 #[derive(Clone)]
-pub struct DiskPort {
+pub(crate) struct DiskPort {
     disk: Arc<SimDisk>,
     life: Life,
 }
 
 impl DiskPort {
-    pub fn new(disk: Arc<SimDisk>, life: Life) -> DiskPort {
+    pub(crate) fn new(disk: Arc<SimDisk>, life: Life) -> DiskPort {
         DiskPort { disk, life }
     }
 
@@ -44,7 +44,7 @@ impl DiskPort {
         if self.lock().unmounted {
             return error(FsErrorKind::RootLost, what);
         }
-        if self.disk.hub.strikes("disk io", |o| o.disk_io) {
+        if self.disk.hub.strikes(|o| o.disk_io) {
             self.disk.hub.note(format_args!("local fault: {what}: EIO"));
             return error(FsErrorKind::Io, what);
         }
@@ -54,7 +54,7 @@ impl DiskPort {
     /// The flush at the end of every change, which may fail after the change was made.
     async fn flush(&self, what: &str) -> Result<()> {
         self.pause().await;
-        if self.disk.hub.strikes("disk io late", |o| o.disk_io_late) {
+        if self.disk.hub.strikes(|o| o.disk_io_late) {
             self.disk.hub.note(format_args!("local fault: {what}: flush failed"));
             return error(FsErrorKind::Io, what);
         }
@@ -63,7 +63,7 @@ impl DiskPort {
     }
 
     fn room(&self, what: &str) -> Result<()> {
-        if self.disk.hub.strikes("disk full", |o| o.disk_full) {
+        if self.disk.hub.strikes(|o| o.disk_full) {
             return error(FsErrorKind::Full, what);
         }
         Ok(())
