@@ -7,7 +7,7 @@ use super::look::Look;
 use super::report::{OpReport, OpResult};
 use super::{Engine, Fatal, Flight, Problem};
 use crate::clock::Timestamp;
-use crate::plan::Action;
+use crate::plan::{Action, Op};
 use crate::tree::{NodeId, Side};
 
 /// How often one item is tried in a run.
@@ -94,6 +94,20 @@ impl Engine {
         let attempts = self.attempts.get(&op.node).copied().unwrap_or(1);
         let op_word = self.op_kind(op).as_str();
         let trouble = Trouble { attempts, retry_at: None, failure, op: op_word };
+        self.troubles.insert(op.node, trouble);
+    }
+
+    /// There is no room for this operation on its side: not in this run.
+    pub(super) fn shut_out(&mut self, op: &Op) {
+        let failure = Failure {
+            kind: FailureKind::Full,
+            side: op.side,
+            unknown: false,
+            retry_after: None,
+            message: format!("no room on the {} side", op.side),
+        };
+        let op_word = self.op_kind(op).as_str();
+        let trouble = Trouble { attempts: 0, retry_at: None, failure, op: op_word };
         self.troubles.insert(op.node, trouble);
     }
 
