@@ -75,7 +75,6 @@ impl Nature {
     /// One of the services that the engine can work with.
     pub(crate) fn draw(dice: &mut Dice) -> Nature {
         Nature {
-            tells_created: dice.chance(700),
             page_size: *dice.pick(&[2, 3, 1000]).expect("not empty"),
             piece: *dice.pick(&[3, 16, 1 << 20]).expect("not empty"),
             ..Nature::directory()

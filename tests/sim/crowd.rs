@@ -109,11 +109,9 @@ impl Crowd {
     /// The tree of the first day: on one side, or the same on both. Tells whether it is on both.
     pub(crate) fn settle_in(&self) -> bool {
         let mut inner = self.inner.lock().expect("never poisoned");
-        let (side, both) = match inner.dice.below(3) {
-            0 => (Side::Local, false),
-            1 => (Side::Remote, false),
-            _ => (Side::Local, true),
-        };
+        let Inner { dice, sides, .. } = &mut *inner;
+        let side = dice.pick(sides).copied().unwrap_or(Side::Local);
+        let both = dice.chance(300);
         for _ in 0..3 + inner.dice.below(6) {
             self.act_on(&mut inner, side);
         }

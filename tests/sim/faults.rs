@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hasher as _;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use foldsync::clock::{Clock, Timestamp};
+use foldsync::tree::Side;
 
 use super::oracle::Ledger;
+use super::users::{Tree, Users};
 
 /// A small generator (splitmix64): the same seed gives the same world, on every machine.
 #[derive(Clone, Debug)]
@@ -142,6 +144,7 @@ pub(crate) struct Hub {
     killed: tokio::sync::Notify,
     started: tokio::time::Instant,
     pub(crate) ledger: Mutex<Ledger>,
+    sides: Mutex<Vec<Arc<dyn Users + Send + Sync>>>,
 }
 
 /// 2026-01-01T00:00:00Z, when every run starts.
@@ -169,7 +172,19 @@ impl Hub {
             killed: tokio::sync::Notify::new(),
             started: tokio::time::Instant::now(),
             ledger: Mutex::new(Ledger::default()),
+            sides: Mutex::default(),
         }
+    }
+
+    /// Makes a side known to the oracle.
+    pub(crate) fn join(&self, users: Arc<dyn Users + Send + Sync>) {
+        self.sides.lock().expect("never poisoned").push(users);
+    }
+
+    /// What users of a side see now.
+    pub(crate) fn sight(&self, side: Side) -> Tree {
+        let sides = self.sides.lock().expect("never poisoned");
+        sides.iter().find(|users| users.side() == side).map(|u| u.tree()).unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -339,11 +354,11 @@ impl Hub {
 
 /// The engine's clock: virtual, and it may step.
 pub(crate) struct SimClock {
-    hub: std::sync::Arc<Hub>,
+    hub: Arc<Hub>,
 }
 
 impl SimClock {
-    pub(crate) fn new(hub: std::sync::Arc<Hub>) -> SimClock {
+    pub(crate) fn new(hub: Arc<Hub>) -> SimClock {
         SimClock { hub }
     }
 }

@@ -63,12 +63,18 @@ impl Ledger {
 }
 
 impl Hub {
-    /// S2, S18: the engine took content out of sight on a side. Unless a user did so before on either
-    /// side, or another copy is in sight, it had no reason to.
-    pub(crate) fn removed_by_engine(&self, side: Side, content: &Bytes, copies_left: usize) {
+    /// S2, S18: the engine took content out of sight on a side. If no user took it before, another
+    /// copy must be in sight: on this side, or on the other one, but elsewhere; there, a user has
+    /// moved it, and that will be seen.
+    pub(crate) fn removed_by_engine(&self, side: Side, path: &str, content: &Bytes, left: usize) {
         let owed = self.ledger.lock().expect("the ledger is never poisoned").is_owed(content);
-        if owed && copies_left == 0 {
-            self.violate(format!("S2: the engine removed {content:?} on {side}"));
+        if !owed || left > 0 {
+            return;
+        }
+        let other = self.sight(side.other());
+        let has_it = |there: &Option<Bytes>| there.as_ref() == Some(content);
+        if other.get(path).is_some_and(has_it) || !other.values().any(has_it) {
+            self.violate(format!("S2: the engine removed {content:?} at {path} on {side}"));
         }
     }
 

@@ -63,9 +63,13 @@ const ROUNDS_MAX: usize = 3;
 impl World {
     /// Must be called inside a runtime with paused time.
     pub(crate) fn new(hub: Arc<Hub>, traits: DiskTraits, nature: Nature, folder: &Path) -> World {
+        let disk = SimDisk::new(hub.clone(), traits);
+        let cloud = SimCloud::new(hub.clone(), nature);
+        hub.join(disk.clone());
+        hub.join(cloud.clone());
         World {
-            disk: SimDisk::new(hub.clone(), traits),
-            cloud: SimCloud::new(hub.clone(), nature),
+            disk,
+            cloud,
             settings: settings(),
             db: folder.join("pair.db"),
             runs: 0,

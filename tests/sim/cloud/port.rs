@@ -221,15 +221,16 @@ impl Desk<'_> {
     /// Into the recycle bin, by the engine.
     fn discard(&mut self, id: u64) {
         let Some(item) = self.state.items.get(&id).cloned() else { return };
+        let path = self.state.path(id);
         self.state.remove(id);
-        self.dropped(item);
+        self.dropped(item, &path);
     }
 
-    fn dropped(&mut self, item: Item) {
+    fn dropped(&mut self, item: Item, path: &str) {
         if item.kind == Kind::File {
             let copies = self.state.copies(&item.content);
             self.state.bin.push(item.content.clone());
-            self.cloud.hub.removed_by_engine(Side::Remote, &item.content, copies);
+            self.cloud.hub.removed_by_engine(Side::Remote, path, &item.content, copies);
         }
     }
 
@@ -267,11 +268,11 @@ impl Desk<'_> {
         match (there, self.state.nature.same_name) {
             (Some(id), _) if self.state.is_dir(id) => return fail(ErrorKind::AlreadyExists, name),
             (Some(id), SameName::Replaces) => {
-                let version = self.state.fresh();
+                let (version, path) = (self.state.fresh(), self.state.path(id));
                 if let Some(item) = self.state.items.get_mut(&id) {
                     let old = Item { content: content.clone(), version, ..item.clone() };
                     let old = std::mem::replace(item, old);
-                    self.dropped(old);
+                    self.dropped(old, &path);
                 }
                 return Ok(id);
             }

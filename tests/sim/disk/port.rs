@@ -206,7 +206,7 @@ impl LocalFs for DiskPort {
         self.pause().await;
         let entry = self.exchange(sealed.key, at)?;
         self.pause().await;
-        let kept = self.put_displaced(sealed.key, expected, aside)?;
+        let kept = self.put_displaced(sealed.key, at, expected, aside)?;
         self.flush("install").await?;
         Ok(match kept {
             None => Installed::Clean(entry),
@@ -244,7 +244,7 @@ impl LocalFs for DiskPort {
             let mut state = self.lock();
             if let Some(ino) = state.image.stage.remove(&(key.0, true)) {
                 self.note(format_args!("retire {} of {was}", key.0));
-                self.take(&mut state, ino);
+                self.take(&mut state, ino, was);
                 state.changed();
             }
         }
@@ -333,7 +333,7 @@ impl LocalFs for DiskPort {
             }
             self.note(format_args!("trash {path}"));
             state.image.unlink(path);
-            self.take(&mut state, ino);
+            self.take(&mut state, ino, path);
             state.changed();
         }
         self.flush("trash").await
@@ -401,12 +401,12 @@ impl DiskPort {
     }
 
     /// Into the trash: a user's version that nobody took away must not get there.
-    fn take(&self, state: &mut State, ino: u64) {
+    fn take(&self, state: &mut State, ino: u64, path: &RelPath) {
         state.touch_ctime(&self.disk.hub, ino);
         state.image.trash.push(ino);
         if let Some(content) = state.image.content(ino) {
             let copies = state.copies(&content);
-            self.disk.hub.removed_by_engine(Side::Local, &content, copies);
+            self.disk.hub.removed_by_engine(Side::Local, path.as_str(), &content, copies);
         }
     }
 
@@ -453,6 +453,7 @@ impl DiskPort {
     fn put_displaced(
         &self,
         key: StageKey,
+        at: &RelPath,
         expected: &Stamp,
         aside: &RelPath,
     ) -> Result<Option<RelPath>> {
@@ -460,7 +461,7 @@ impl DiskPort {
         let Some(ino) = state.image.stage.get(&(key.0, true)).copied() else { return Ok(None) };
         let found = state.image.stamp(ino);
         let kept = if found.is_some_and(|found| found.is_renamed(expected)) {
-            self.take(&mut state, ino);
+            self.take(&mut state, ino, at);
             None
         } else {
             state.writable_parent(aside)?;
