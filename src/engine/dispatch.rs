@@ -79,8 +79,11 @@ impl Engine {
     fn accept(&mut self, mut plan: Plan) {
         // The planner knows entries only; a link or a device in the way is not one.
         let ops = std::mem::take(&mut plan.ops);
-        let (blocked, ready) = ops.into_iter().partition(|op| self.is_place_blocked(op));
+        let (blocked, rest) = ops.into_iter().partition(|op| self.is_place_blocked(op));
         self.blocked_ops = blocked;
+        let (shut_out, ready): (Vec<Op>, Vec<Op>) =
+            rest.into_iter().partition(|op| self.full_for(op));
+        shut_out.iter().for_each(|op| self.shut_out(op));
         self.ready = VecDeque::from(ready);
         self.last_plan = plan;
     }

@@ -59,7 +59,7 @@ impl Engine {
             }
             (Action::Transfer { at, content }, Outcome::Uploaded { entry, .. }) => match entry {
                 Some(entry) => self.adopt(side, node, at, *content, entry),
-                None => self.look_at(side, at.parent),
+                None => self.doubt(node, vec![(side, at.parent)]),
             },
             (
                 Action::Transfer { at, .. },
@@ -156,6 +156,13 @@ impl Engine {
     /// Asks for another look at a folder.
     pub(super) fn look_at(&mut self, side: Side, dir: NodeId) {
         self.dirty[side as usize].insert(dir);
+    }
+
+    /// Asks for a look at these folders, and for nothing to be done with the node before.
+    pub(super) fn doubt(&mut self, node: NodeId, mut folders: Vec<(Side, NodeId)>) {
+        folders.retain(|(side, dir)| self.trees.has(*side, *dir));
+        folders.iter().for_each(|(side, dir)| self.look_at(*side, *dir));
+        self.unsure.insert(node, folders);
     }
 
     pub(super) fn record_conflict(&mut self, path: &RelPath, copy: &RelPath, rule: &'static str) {

@@ -7,7 +7,7 @@ use super::look::Look;
 use super::report::{OpReport, OpResult};
 use super::{Engine, Fatal, Flight, Problem};
 use crate::clock::Timestamp;
-use crate::plan::Action;
+use crate::plan::{Action, Op};
 use crate::tree::{NodeId, Side};
 
 /// How often one item is tried in a run.
@@ -106,6 +106,20 @@ impl Engine {
         self.troubles.insert(op.node, trouble);
     }
 
+    /// There is no room for this operation on its side: not in this run.
+    pub(super) fn shut_out(&mut self, op: &Op) {
+        let failure = Failure {
+            kind: FailureKind::Full,
+            side: op.side,
+            unknown: false,
+            retry_after: None,
+            message: format!("no room on the {} side", op.side),
+        };
+        let op_word = self.op_kind(op).as_str();
+        let trouble = Trouble { attempts: 0, retry_at: None, failure, op: op_word };
+        self.troubles.insert(op.node, trouble);
+    }
+
     /// Looks again at every folder that the operation relied on directly. Until then nothing more is
     /// done with the node: what an operation changes, the look would have to look at again.
     fn look_around_flight(&mut self, flight: &Flight) {
@@ -123,9 +137,7 @@ impl Engine {
             // A folder that was not empty after all: what is in it?
             folders.push((flight.op.side, node));
         }
-        folders.retain(|(side, dir)| self.trees.has(*side, *dir));
-        folders.iter().for_each(|(side, dir)| self.look_at(*side, *dir));
-        self.unsure.insert(node, folders);
+        self.doubt(node, folders);
     }
 
     /// A move whose outcome is unknown may have stopped half-way.

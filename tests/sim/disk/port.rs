@@ -20,13 +20,13 @@ use super::{Body, Inode, Result, SimDisk, State, error};
 
 /// The disk as one life of the engine reaches it.
 #[derive(Clone)]
-pub struct DiskPort {
+pub(crate) struct DiskPort {
     disk: Arc<SimDisk>,
     life: Life,
 }
 
 impl DiskPort {
-    pub fn new(disk: Arc<SimDisk>, life: Life) -> DiskPort {
+    pub(crate) fn new(disk: Arc<SimDisk>, life: Life) -> DiskPort {
         DiskPort { disk, life }
     }
 
@@ -44,7 +44,7 @@ impl DiskPort {
         if self.lock().unmounted {
             return error(FsErrorKind::RootLost, what);
         }
-        if self.disk.hub.strikes("disk io", |o| o.disk_io) {
+        if self.disk.hub.strikes(|o| o.disk_io) {
             self.disk.hub.note(format_args!("local fault: {what}: EIO"));
             return error(FsErrorKind::Io, what);
         }
@@ -54,7 +54,7 @@ impl DiskPort {
     /// The flush at the end of every change, which may fail after the change was made.
     async fn flush(&self, what: &str) -> Result<()> {
         self.pause().await;
-        if self.disk.hub.strikes("disk io late", |o| o.disk_io_late) {
+        if self.disk.hub.strikes(|o| o.disk_io_late) {
             self.disk.hub.note(format_args!("local fault: {what}: flush failed"));
             return error(FsErrorKind::Io, what);
         }
@@ -63,7 +63,7 @@ impl DiskPort {
     }
 
     fn room(&self, what: &str) -> Result<()> {
-        if self.disk.hub.strikes("disk full", |o| o.disk_full) {
+        if self.disk.hub.strikes(|o| o.disk_full) {
             return error(FsErrorKind::Full, what);
         }
         Ok(())
@@ -206,7 +206,7 @@ impl LocalFs for DiskPort {
         self.pause().await;
         let entry = self.exchange(sealed.key, at)?;
         self.pause().await;
-        let kept = self.put_displaced(sealed.key, expected, aside)?;
+        let kept = self.put_displaced(sealed.key, at, expected, aside)?;
         self.flush("install").await?;
         Ok(match kept {
             None => Installed::Clean(entry),
@@ -244,7 +244,7 @@ impl LocalFs for DiskPort {
             let mut state = self.lock();
             if let Some(ino) = state.image.stage.remove(&(key.0, true)) {
                 self.note(format_args!("retire {} of {was}", key.0));
-                self.take(&mut state, ino);
+                self.take(&mut state, ino, was);
                 state.changed();
             }
         }
@@ -333,7 +333,7 @@ impl LocalFs for DiskPort {
             }
             self.note(format_args!("trash {path}"));
             state.image.unlink(path);
-            self.take(&mut state, ino);
+            self.take(&mut state, ino, path);
             state.changed();
         }
         self.flush("trash").await
@@ -401,12 +401,12 @@ impl DiskPort {
     }
 
     /// Into the trash: a user's version that nobody took away must not get there.
-    fn take(&self, state: &mut State, ino: u64) {
+    fn take(&self, state: &mut State, ino: u64, path: &RelPath) {
         state.touch_ctime(&self.disk.hub, ino);
         state.image.trash.push(ino);
         if let Some(content) = state.image.content(ino) {
             let copies = state.copies(&content);
-            self.disk.hub.removed_by_engine(Side::Local, &content, copies);
+            self.disk.hub.removed_by_engine(Side::Local, path.as_str(), &content, copies);
         }
     }
 
@@ -453,6 +453,7 @@ impl DiskPort {
     fn put_displaced(
         &self,
         key: StageKey,
+        at: &RelPath,
         expected: &Stamp,
         aside: &RelPath,
     ) -> Result<Option<RelPath>> {
@@ -460,7 +461,7 @@ impl DiskPort {
         let Some(ino) = state.image.stage.get(&(key.0, true)).copied() else { return Ok(None) };
         let found = state.image.stamp(ino);
         let kept = if found.is_some_and(|found| found.is_renamed(expected)) {
-            self.take(&mut state, ino);
+            self.take(&mut state, ino, at);
             None
         } else {
             state.writable_parent(aside)?;
