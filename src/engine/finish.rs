@@ -5,6 +5,7 @@ use super::job::{OpId, Outcome};
 use super::report::{OpKind, OpReport, OpResult};
 use super::{Engine, Failure, Fatal, Flight};
 use crate::clock::Timestamp;
+use crate::plan::conflict_name::is_copy;
 use crate::plan::{Action, Why};
 use crate::store::NewHistory;
 use crate::tree::{Content, Digest, Entry, Facet, Name, NodeId, Placement, RelPath, Side};
@@ -126,6 +127,8 @@ impl Engine {
         let Some(facet) = self.trees.facet(Side::Local, node).cloned() else { return };
         let path = self.trees.path(Side::Local, node).unwrap_or_default();
         self.trees.set_facet(Side::Local, node, None);
+        // Nobody deleted it here: it is to come back as the remote's file, not as something kept.
+        self.trees.set_base(node, None);
         let at = Placement { parent: facet.at().parent, name: copy.clone() };
         let copy_path = path.parent().unwrap_or_default().join(copy);
         let copy_node = self.trees.create(crate::tree::Kind::File);
@@ -196,6 +199,7 @@ impl Engine {
         }
         if let (Action::Move { .. }, Why::NameTaken, Some(to)) = (&op.action, op.why, &report.to)
             && let Ok(copy) = RelPath::new(to)
+            && copy.split_last().is_some_and(|(_, name)| is_copy(&name))
         {
             self.record_conflict(&path, &copy, "both sides used the name");
         }
