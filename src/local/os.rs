@@ -110,13 +110,21 @@ impl OsFs {
 
 // ---- visits to the blocking threads ------------------------------------------------------------
 
-/// Does something on a blocking thread.
+/// Does something on a blocking thread. If something was not found because the whole root is not
+/// there, that is the error.
 pub(crate) async fn visit<T: Send + 'static>(
     disk: &Arc<Disk>,
     work: impl FnOnce(&Disk) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let disk = Arc::clone(disk);
-    match tokio::task::spawn_blocking(move || work(&disk)).await {
+    let work = move || {
+        let outcome = work(&disk);
+        if matches!(&outcome, Err(e) if e.kind == FsErrorKind::NotFound) {
+            disk.root.check()?;
+        }
+        outcome
+    };
+    match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(e) => match e.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
