@@ -5,9 +5,12 @@
 
 pub mod flush;
 pub mod ignore;
+mod look;
 pub mod os;
+mod rename;
 pub mod root;
 pub(crate) mod stage;
+pub(crate) mod transfer;
 pub mod trash;
 
 use async_trait::async_trait;
