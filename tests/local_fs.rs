@@ -212,7 +212,7 @@ async fn nothing_is_reached_through_a_planted_link() {
     assert_eq!(kind(fs.list(&path("d")).await), FsErrorKind::Denied);
     assert_eq!(kind(fs.stat(&path("d")).await), FsErrorKind::Denied);
     assert_eq!(kind(fs.stat(&path("d/f")).await), FsErrorKind::Denied);
-    assert_eq!(kind(fs.open(&path("d/f"), &own).await.map(drop)), FsErrorKind::Denied);
+    assert_eq!(kind(fs.open(&path("d/f"), &own, 0).await.map(drop)), FsErrorKind::Denied);
     assert_eq!(kind(fs.hash(&path("d/f"), &own, HashAlgo::Md5).await), FsErrorKind::Denied);
     assert_eq!(kind(put(&fs, 1, "d/x", b"x", None).await), FsErrorKind::Denied);
     assert_eq!(kind(put(&fs, 2, "d/f", b"x", Some(&own)).await), FsErrorKind::Denied);
@@ -315,7 +315,7 @@ async fn what_is_neither_file_nor_folder_is_skipped_and_refused() {
         assert_eq!(kind(fs.stat(&path(name)).await), FsErrorKind::Denied, "{name}");
     }
     let f = stamp(&fs, "f").await;
-    assert_eq!(kind(fs.open(&path("pipe"), &f).await.map(drop)), FsErrorKind::Changed);
+    assert_eq!(kind(fs.open(&path("pipe"), &f, 0).await.map(drop)), FsErrorKind::Changed);
 }
 
 #[tokio::test]
@@ -330,7 +330,7 @@ async fn a_followed_link_is_read_as_a_file_and_never_changed() {
     let skipped_names: Vec<_> = skipped(&fs, "").await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(skipped_names, ["dangling", "dir"]);
     let link = stamp(&fs, "link").await;
-    let mut reader = fs.open(&path("link"), &link).await.unwrap();
+    let mut reader = fs.open(&path("link"), &link, 0).await.unwrap();
     assert_eq!(read_all(&mut *reader).await.unwrap(), b"sentinel");
     reader.verify().await.unwrap();
     let hash = fs.hash(&path("link"), &link, HashAlgo::Md5).await.unwrap();
@@ -347,7 +347,7 @@ async fn a_followed_link_is_read_as_a_file_and_never_changed() {
     fs::remove_file(disk.at("link")).unwrap();
     disk.write("other", b"other");
     symlink("other", disk.at("link")).unwrap();
-    assert_eq!(kind(fs.open(&path("link"), &changed).await.map(drop)), FsErrorKind::Changed);
+    assert_eq!(kind(fs.open(&path("link"), &changed, 0).await.map(drop)), FsErrorKind::Changed);
 }
 
 // ---- permissions -------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ async fn an_unreadable_file_is_listed_but_not_read() {
     disk.write("f", b"1");
     chmod(&disk.at("f"), 0);
     let f = stamp(&fs, "f").await;
-    assert_eq!(kind(fs.open(&path("f"), &f).await.map(drop)), FsErrorKind::Denied);
+    assert_eq!(kind(fs.open(&path("f"), &f, 0).await.map(drop)), FsErrorKind::Denied);
     assert_eq!(kind(fs.hash(&path("f"), &f, HashAlgo::Md5).await), FsErrorKind::Denied);
     disk.write("d.foldsyncignore", b"");
     disk.rename("d.foldsyncignore", ".foldsyncignore");
@@ -763,7 +763,7 @@ async fn works_all_the_way_down(dirs: &[RelPath]) {
     };
     let one = put(1, b"one", None).await;
     let two = put(2, b"two", Some(&one)).await;
-    let mut reader = fs.open(&f, &two).await.unwrap();
+    let mut reader = fs.open(&f, &two, 0).await.unwrap();
     assert_eq!(read_all(&mut *reader).await.unwrap(), b"two");
     reader.verify().await.unwrap();
     let moved = fs.rename(&f, &g, &two).await.unwrap();

@@ -112,6 +112,7 @@ impl Engine {
             kind: FailureKind::Full,
             side: op.side,
             unknown: false,
+            unfinished: false,
             retry_after: None,
             message: format!("no room on the {} side", op.side),
         };

@@ -466,7 +466,8 @@ impl Stage {
         let mut unflushed = Vec::new();
         for (name, displaced) in self.files_of(&dir, key)? {
             if displaced {
-                unflushed.extend(trash.put(root, &dir, &name, was)?);
+                let placed = trash.put(root, &dir, &name, was)?;
+                unflushed.extend(placed.into_iter().flat_map(Placed::into_unflushed));
             }
         }
         Ok(unflushed)

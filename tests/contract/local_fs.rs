@@ -161,7 +161,7 @@ fn clean(outcome: Result<Installed, FsError>) -> Entry {
 }
 
 async fn leftovers(fs: &dyn LocalFs) -> Vec<(u64, bool)> {
-    let of = |l: &Leftover| (l.key.0, l.displaced);
+    let of = |l: &Leftover| (l.key.0, l.displaced.is_some());
     fs.leftovers().await.unwrap().iter().map(of).collect()
 }
 
@@ -253,7 +253,7 @@ pub(crate) async fn a_name_that_the_control_folder_has_is_refused(
         let own = path(own);
         assert_eq!(kind(fs.list(&own).await), FsErrorKind::BadName);
         assert_eq!(kind(fs.stat(&own).await), FsErrorKind::BadName);
-        assert_eq!(kind(fs.open(&own, &f).await.map(drop)), FsErrorKind::BadName);
+        assert_eq!(kind(fs.open(&own, &f, 0).await.map(drop)), FsErrorKind::BadName);
         assert_eq!(kind(fs.create_dir(&own).await), FsErrorKind::BadName);
         assert_eq!(kind(fs.rename(&path("f"), &own, &f).await), FsErrorKind::BadName);
         assert_eq!(kind(fs.rename(&own, &path("g"), &f).await), FsErrorKind::BadName);
@@ -334,7 +334,7 @@ pub(crate) async fn a_file_is_read_from_start_to_end(fs: &dyn LocalFs, disk: &dy
     {
         disk.write(name, &pattern(length));
         let expected = stamp(fs, name).await;
-        let mut reader = fs.open(&path(name), &expected).await.unwrap();
+        let mut reader = fs.open(&path(name), &expected, 0).await.unwrap();
         assert_eq!(read_all(&mut *reader).await.unwrap(), pattern(length), "{length} bytes");
         assert!(reader.read(10).await.unwrap().is_empty(), "the end stays the end");
         reader.verify().await.unwrap();
@@ -345,7 +345,7 @@ pub(crate) async fn a_file_is_read_from_start_to_end(fs: &dyn LocalFs, disk: &dy
 pub(crate) async fn an_empty_file_is_read_as_empty(fs: &dyn LocalFs, disk: &dyn Disk) {
     disk.write("z", b"");
     let expected = stamp(fs, "z").await;
-    let mut reader = fs.open(&path("z"), &expected).await.unwrap();
+    let mut reader = fs.open(&path("z"), &expected, 0).await.unwrap();
     assert!(reader.read(10).await.unwrap().is_empty());
     reader.verify().await.unwrap();
     let hash = fs.hash(&path("z"), &expected, HashAlgo::Sha1).await.unwrap();
@@ -366,11 +366,11 @@ pub(crate) async fn a_file_that_is_not_the_expected_version_does_not_open(
     disk.write("f", b"1");
     let old = stamp(fs, "f").await;
     disk.write("f", b"2");
-    assert_eq!(kind(fs.open(&path("f"), &old).await.map(drop)), FsErrorKind::Changed);
+    assert_eq!(kind(fs.open(&path("f"), &old, 0).await.map(drop)), FsErrorKind::Changed);
     disk.remove("f");
-    assert_eq!(kind(fs.open(&path("f"), &old).await.map(drop)), FsErrorKind::NotFound);
+    assert_eq!(kind(fs.open(&path("f"), &old, 0).await.map(drop)), FsErrorKind::NotFound);
     disk.mkdir("f");
-    assert_eq!(kind(fs.open(&path("f"), &old).await.map(drop)), FsErrorKind::Changed);
+    assert_eq!(kind(fs.open(&path("f"), &old, 0).await.map(drop)), FsErrorKind::Changed);
 }
 
 // FK-13
@@ -391,7 +391,7 @@ pub(crate) async fn verifying_notices_an_edit_a_removal_and_a_replacement(
     for (number, action) in actions.iter().enumerate() {
         disk.write("f", b"one");
         let expected = stamp(fs, "f").await;
-        let mut reader = fs.open(&path("f"), &expected).await.unwrap();
+        let mut reader = fs.open(&path("f"), &expected, 0).await.unwrap();
         assert_eq!(read_all(&mut *reader).await.unwrap(), b"one");
         reader.verify().await.unwrap();
         action();
@@ -407,7 +407,7 @@ pub(crate) async fn a_file_that_grows_or_shrinks_while_it_is_read_is_not_passed_
     for new_length in [2_000_000, 300_000, 0] {
         disk.write("f", &pattern(1_000_000));
         let expected = stamp(fs, "f").await;
-        let mut reader = fs.open(&path("f"), &expected).await.unwrap();
+        let mut reader = fs.open(&path("f"), &expected, 0).await.unwrap();
         reader.read(1000).await.unwrap();
         disk.write("f", &pattern(new_length));
         let outcome = match read_all(&mut *reader).await {
