@@ -642,7 +642,7 @@ async fn without_a_trash_nothing_is_replaced_or_removed() {
         assert_eq!(names(&fs, "").await, ["f"]);
         // The new version waits in the stage, as what it is.
         let left = fs.leftovers().await.unwrap();
-        assert!(left.iter().all(|leftover| !leftover.displaced));
+        assert!(left.iter().all(|leftover| leftover.displaced.is_none()));
         fs.discard(StageKey(number)).await.unwrap();
     }
     disk.assert_victim_untouched();
