@@ -1,6 +1,8 @@
 //! foldsync keeps a local folder and a remote equal, in both directions, and never loses a byte.
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod local;
 pub mod plan;
 pub mod remote;

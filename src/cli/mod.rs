@@ -1,0 +1,3 @@
+//! The command line: from arguments to an exit code.
+
+pub mod text;
