@@ -6,4 +6,5 @@ pub mod config;
 pub mod local;
 pub mod plan;
 pub mod remote;
+pub mod store;
 pub mod tree;
