@@ -135,7 +135,7 @@ fn claims(config: &Config, pair: &PairConfig) -> [Claim; 2] {
 }
 
 /// The path with all links resolved, as far as it exists.
-fn real(path: &Path) -> PathBuf {
+pub fn real(path: &Path) -> PathBuf {
     let mut rest = Vec::new();
     let mut here = path;
     loop {
