@@ -5,6 +5,7 @@
 
 pub mod args;
 mod context;
+mod doctor;
 pub mod exit;
 mod held;
 mod history;
@@ -55,6 +56,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Exit, Failure> {
         Command::Held(command) => held::run(command, context),
         Command::History(args) => history::run(args, context),
         Command::Config(command) => settings::run(command, context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::Init => settings::init(context),
         Command::Completions { shell } => shell::completions(*shell, &context.out),
         Command::Man => shell::man(&context.out),
