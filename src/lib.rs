@@ -3,7 +3,11 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod drive;
+pub mod engine;
+pub mod exec;
 pub mod local;
+pub mod pair;
 pub mod plan;
 pub mod remote;
 pub mod store;
