@@ -13,7 +13,7 @@ use crate::engine::{Engine, Fatal, ListError, Settings, Summary};
 use crate::exec::{Executor, Lanes};
 use crate::local::LocalFs;
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode};
-use crate::remote::{NameRules, Remote};
+use crate::remote::{ErrorKind, NameRules, Remote};
 use crate::store::{Found, HeldState, NewHeld, Store, StoreError};
 use crate::tree::{Side, Trees};
 
@@ -201,9 +201,14 @@ async fn check_roots(
         }
         (id, _, _) => id,
     };
-    let account = sides.remote.account().await.map_err(|e| side_error(e.into()))?;
-    let checks =
-        [(Side::Local, "root_id", local), (Side::Remote, "account_key", Some(account.key))];
+    let account = match (account(sides).await?, store.meta("account_key")?, conduct) {
+        (None, None, Conduct::Act) => {
+            sides.remote.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
+            account(sides).await?
+        }
+        (account, _, _) => account,
+    };
+    let checks = [(Side::Local, "root_id", local), (Side::Remote, "account_key", account)];
     let mut agreed = Agreed::Same;
     for (side, key, found) in checks {
         match (store.meta(key)?, found) {
@@ -225,6 +230,15 @@ async fn check_roots(
         }
     }
     Ok(agreed)
+}
+
+/// The remote's identity; `None` if it has none yet.
+async fn account(sides: &Sides) -> Result<Option<String>, RunError> {
+    match sides.remote.account().await {
+        Ok(account) => Ok(Some(account.key)),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(side_error(error.into())),
+    }
 }
 
 /// Holds the pair until a person approves the other root. Tells whether one already has.
