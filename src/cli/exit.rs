@@ -71,6 +71,10 @@ impl Exit {
         }
     }
 
+    pub fn from_code(code: u8) -> Option<Exit> {
+        PRECEDENCE.into_iter().find(|exit| exit.code() == code)
+    }
+
     /// The one of two that is reported when both apply.
     pub fn or_worse(self, other: Exit) -> Exit {
         PRECEDENCE.into_iter().find(|exit| *exit == self || *exit == other).unwrap_or(self)

@@ -74,8 +74,9 @@ fn answer(id: i64, pair: &OnePair, state: HeldState, context: &Context) -> Resul
     let pair = context.pair(pair.pair.as_ref(), &pair.ad_hoc)?;
     let row = find(&pair, id)?;
     let failed = |error: crate::store::StoreError| pair.failed(&error);
-    let (mut store, _, _) = Store::open(&pair.state_db).map_err(failed)?;
-    store.write(|tx| tx.set_held_state(row.id, state)).map_err(failed)?;
+    if let Some(mut store) = Store::edit_records(&pair.state_db).map_err(failed)? {
+        store.write(|tx| tx.set_held_state(row.id, state)).map_err(failed)?;
+    }
     let what = match state {
         HeldState::Approved => "the next sync carries it out, once",
         HeldState::Rejected => "the next sync brings the files back",
@@ -115,10 +116,15 @@ fn line<'a>(pair: &'a Pair, row: &'a HeldRow) -> Line<'a> {
 
 /// What would happen, and which guard keeps it from happening.
 fn sentence(row: &HeldRow) -> String {
+    let side = printable(&row.side);
+    if row.kind.ends_with("-root-changed") {
+        return format!(
+            "the {side} folder is not the one that was synced; approving merges both sides"
+        );
+    }
     format!(
-        "would delete {} on the {} side ({})",
+        "would delete {} on the {side} side ({})",
         counted(row.files, "file"),
-        printable(&row.side),
         printable(&row.kind)
     )
 }

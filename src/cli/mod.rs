@@ -9,10 +9,16 @@ mod doctor;
 pub mod exit;
 mod held;
 mod history;
+mod interrupt;
+mod last_run;
+mod lines;
 mod logs;
 pub mod out;
+mod progress;
+mod runner;
 mod settings;
 mod shell;
+mod sync;
 pub mod text;
 
 use std::ffi::OsString;
@@ -53,6 +59,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn dispatch(command: &Command, context: &Context) -> Result<Exit, Failure> {
     match command {
+        Command::Sync(args) => sync::sync(args, context),
+        Command::Plan(args) => sync::plan(args, context),
         Command::Held(command) => held::run(command, context),
         Command::History(args) => history::run(args, context),
         Command::Config(command) => settings::run(command, context),
@@ -62,6 +70,12 @@ fn dispatch(command: &Command, context: &Context) -> Result<Exit, Failure> {
         Command::Man => shell::man(&context.out),
         _ => Err(Failure::usage("not yet")),
     }
+}
+
+/// For commands that touch the sides of a pair.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|error| Failure::fatal(format!("start the runtime: {error}")))
 }
 
 /// Commands of the full program that need the daemon or a cloud, which this version does not have.

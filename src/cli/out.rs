@@ -3,16 +3,16 @@
 //! A reader that went away ends the output, never the work: a sync goes on without its pipe.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
 use super::args::ColorWhen;
 
-/// Where results go. Shared by everything that a command runs.
-#[derive(Debug)]
+/// Where results go. Clones share it.
+#[derive(Clone, Debug)]
 pub struct Out {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     color: bool,
 }
 
@@ -28,7 +28,7 @@ impl Out {
         let stdout = io::stdout();
         let color = wants_color(color, stdout.is_terminal());
         let state = State { stdout: io::BufWriter::new(stdout), broken: None };
-        Out { state: Mutex::new(state), color }
+        Out { state: Arc::new(Mutex::new(state)), color }
     }
 
     /// One line. Names in it must have passed `text::printable`.

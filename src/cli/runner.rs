@@ -179,15 +179,8 @@ impl Pair {
         let sides = self.sides()?;
         let settings = self.settings(extras);
         let id = fresh_id().map_err(|error| self.failed(&error))?;
-        let ran = pair::run(
-            &settings,
-            &self.state_db,
-            &sides,
-            &id,
-            conduct,
-            observer,
-            interrupt.wait(),
-        );
+        let ran =
+            pair::run(&settings, &self.state_db, &sides, &id, conduct, observer, interrupt.wait());
         let report = ran.await.map_err(|error| self.run_failed(&error))?;
         if conduct == Conduct::Act {
             self.expire_trash().await;
@@ -197,9 +190,8 @@ impl Pair {
 
     /// What is in the trash longer than it is kept goes. A failure waits for the next run.
     async fn expire_trash(&self) {
-        let folders = std::iter::once(self.config.local.clone()).chain(
-            folder_of(&self.config.remote, self.remote.as_ref().map(|remote| &remote.kind)),
-        );
+        let folders = std::iter::once(self.config.local.clone())
+            .chain(folder_of(&self.config.remote, self.remote.as_ref().map(|remote| &remote.kind)));
         for folder in folders {
             let Ok(disk) = OsFs::open(&folder, OsOptions::default()) else { continue };
             match disk.expire_trash(SystemClock.now(), self.config.trash_keep).await {
