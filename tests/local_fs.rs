@@ -1,5 +1,7 @@
 //! The real disk: the contract of `LocalFs`, and what only a real disk can do to us.
 
+#![allow(clippy::unwrap_used)]
+
 mod contract;
 
 use std::collections::BTreeSet;

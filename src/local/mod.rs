@@ -5,8 +5,11 @@
 
 pub mod flush;
 pub mod ignore;
+pub(crate) mod install;
 mod look;
 pub mod os;
+#[cfg(test)]
+mod races;
 mod rename;
 pub mod root;
 pub(crate) mod stage;

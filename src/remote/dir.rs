@@ -22,9 +22,10 @@ use super::{
     RemoteError, Result, SameName, UploadRequest, UploadSession, UploadStart, UploadStyle,
 };
 use crate::clock::Clock;
+use crate::local::install::marked;
 use crate::local::os::{Disk, OsOptions, change, visit};
 use crate::local::root::{OpenError, Symlinks};
-use crate::local::stage::{Stage, Unflushed, marked};
+use crate::local::stage::{Stage, Unflushed};
 use crate::local::transfer::{Reader, Writer};
 use crate::local::{FileReader, FsError, FsErrorKind, Installed, StageKey, StageWriter};
 use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
