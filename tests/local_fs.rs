@@ -295,6 +295,21 @@ async fn a_link_planted_in_the_stage_is_not_written_through() {
     assert_eq!(disk.read("a").unwrap(), b"ours");
 }
 
+// SE-02
+#[tokio::test]
+async fn a_link_in_place_of_the_control_folder_is_not_followed() {
+    let disk = TempDisk::new();
+    symlink(disk.victim(), disk.at(".foldsync")).unwrap();
+    let fs = disk.open();
+    assert_eq!(kind(fs.identity().await), FsErrorKind::Denied);
+    assert_eq!(kind(fs.claim("pair").await), FsErrorKind::Denied);
+    assert_eq!(kind(fs.leftovers().await), FsErrorKind::Denied);
+    disk.assert_victim_untouched();
+    fs::remove_file(disk.at(".foldsync")).unwrap();
+    fs::write(disk.at(".foldsync"), "a file").unwrap();
+    assert_eq!(kind(fs.claim("pair").await), FsErrorKind::Denied);
+}
+
 // FK-01, FK-04
 #[tokio::test]
 async fn what_is_neither_file_nor_folder_is_skipped_and_refused() {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::look::{Seen, kind_of, look};
 use super::rename::rename_noreplace;
 use super::root::{Root, Spot, changed, failure};
-use super::stage::{Stage, Unflushed, sealed_name};
+use super::stage::{Stage, Unflushed, exchange_name, sealed_name};
 use super::trash::{Placed, Trash};
 use super::{FsError, FsErrorKind, Installed, Result, Sealed};
 use crate::tree::{Entry, ItemId, Kind, Name, RelPath, Stamp};
@@ -58,7 +58,8 @@ impl Stage {
     ) -> Result<Unflushed<Installed>> {
         let stage = root.control(&self.folder)?;
         let spot = root.spot(at, "install")?;
-        rename_noreplace(&stage, &staged_name(sealed)?, &spot.dir, spot.name.as_str())
+        let staged = sealed_name(sealed.key, staged_inode(sealed)?);
+        rename_noreplace(&stage, &staged, &spot.dir, spot.name.as_str())
             .map_err(|errno| failure("install", at, errno))?;
         let entry = witness(root, &spot, sealed);
         Ok((Installed::Clean(entry), vec![spot.dir]))
@@ -81,16 +82,19 @@ impl Stage {
         if kind_of(&old) != FileType::RegularFile {
             return Err(changed(at));
         }
-        let staged = staged_name(sealed)?;
+        let inode = staged_inode(sealed)?;
+        let staged = exchange_name(sealed.key, inode, over);
+        rename_noreplace(&stage, &sealed_name(sealed.key, inode), &stage, &staged)
+            .map_err(|errno| failure("replace", at, errno))?;
         let looked = Looked { root, stage, staged, sealed, spot, over: over.clone() };
         looked.inherit(&old);
         Ok(looked)
     }
 }
 
-fn staged_name(sealed: &Sealed) -> Result<String> {
+fn staged_inode(sealed: &Sealed) -> Result<u64> {
     match sealed.stamp.item {
-        ItemId::Inode { ino, .. } => Ok(sealed_name(sealed.key, ino)),
+        ItemId::Inode { ino, .. } => Ok(ino),
         ItemId::Key(_) => {
             let context = format!("install {}: it was not staged on a disk", sealed.key.0);
             Err(FsError::new(FsErrorKind::NotFound, context))
@@ -158,7 +162,7 @@ impl Looked<'_> {
     }
 
     /// Puts the staged file where the old one is, and the old one where the staged file was.
-    fn swap(&self) -> Result<()> {
+    pub(super) fn swap(&self) -> Result<()> {
         let name = self.spot.name.as_str();
         match fs::renameat_with(
             &self.stage,

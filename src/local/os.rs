@@ -337,7 +337,7 @@ impl LocalFs for OsFs {
     }
 
     async fn discard(&self, key: StageKey) -> Result<()> {
-        visit(&self.disk, move |disk| disk.stage.discard(&disk.root, key)).await
+        change(&self.disk, move |disk| disk.stage.discard(&disk.root, &disk.trash, key)).await
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>> {

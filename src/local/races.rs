@@ -188,12 +188,46 @@ fn without_an_exchange_a_replacement_goes_in_steps() {
     let looked = bench.disk.stage.look(&bench.disk.root, &sealed, &path("f"), &over).unwrap();
     looked.swap_in_steps().unwrap();
     assert_eq!(bench.read("f"), "new");
-    assert_eq!(bench.leftovers(), [true], "the old version waits as a displaced file");
+    assert_eq!(bench.leftovers(), [false], "what is left is known to be the old version");
     looked.swap_in_steps().unwrap();
     assert_eq!((bench.read("f"), bench.leftovers()), ("old".into(), vec![false]));
     std_fs::remove_file(bench.at("f")).unwrap();
     assert_eq!(kind(looked.swap_in_steps()), FsErrorKind::NotFound);
     assert_eq!(bench.leftovers(), [false]);
+}
+
+// CR-05, S13
+#[test]
+fn a_kill_after_the_exchange_makes_no_conflict_of_the_old_version() {
+    let bench = bench();
+    bench.write("f", "old");
+    let sealed = bench.seal(1, "new");
+    let over = bench.stamp("f");
+    let (disk, key) = (&bench.disk, StageKey(1));
+    let looked = disk.stage.look(&disk.root, &sealed, &path("f"), &over).unwrap();
+    looked.swap().unwrap();
+    drop(looked);
+    assert_eq!((bench.read("f"), bench.leftovers()), ("new".into(), vec![false]));
+    disk.stage.discard(&disk.root, &disk.trash, key).unwrap();
+    assert_eq!((bench.trashed(), bench.leftovers()), (vec!["old".to_owned()], vec![]));
+}
+
+// CR-05
+#[test]
+fn a_kill_after_the_exchange_does_not_make_an_edit_look_like_the_old_version() {
+    let bench = bench();
+    bench.write("f", "old");
+    let sealed = bench.seal(1, "new");
+    let over = bench.stamp("f");
+    let (disk, key) = (&bench.disk, StageKey(1));
+    let looked = disk.stage.look(&disk.root, &sealed, &path("f"), &over).unwrap();
+    bench.write("f", "edit");
+    looked.swap().unwrap();
+    drop(looked);
+    assert_eq!(bench.leftovers(), [true]);
+    assert_eq!(kind(disk.stage.discard(&disk.root, &disk.trash, key)), FsErrorKind::Changed);
+    disk.stage.restore(&disk.root, key, &path("kept")).unwrap();
+    assert_eq!((bench.read("kept"), bench.trashed().len()), ("edit".into(), 0));
 }
 
 // ED-04

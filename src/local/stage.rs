@@ -2,22 +2,23 @@
 //!
 //! Owns the names in `.foldsync/stage`. A file being written is `KEY.part`; a complete one is
 //! `KEY.INODE`, so that a file with another inode under such a name is known, without any record, to
-//! be one that was displaced. Never unlinks a file that a user wrote.
+//! be one that was displaced. While it is exchanged, the name also tells the version it replaces. Never unlinks a file that a user wrote.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
-use rustix::fs::{self, AtFlags, Mode, OFlags, Timespec};
+use rustix::fs::{self, AtFlags, Mode, OFlags, Statx, Timespec};
 use rustix::io::Errno;
 
-use super::look::{look, stat_of};
+use super::look::{look, nanoseconds, stat_of};
 use super::rename::rename_noreplace;
 use super::root::{Root, failure};
 use super::trash::{Placed, Trash};
 use super::{FsError, FsErrorKind, Leftover, Result, Sealed, StageKey};
-use crate::tree::{Name, RelPath};
+use crate::tree::{ItemId, Name, RelPath, Rev, Stamp};
 
 /// Written bytes that may wait for a flush while a file grows, and when it is complete. More would
 /// make a shared flush slow for everybody.
@@ -50,11 +51,53 @@ pub(super) fn sealed_name(key: StageKey, inode: u64) -> String {
     format!("{}.{inode}", key.0)
 }
 
-/// The key in a name, and the inode if the file is complete. `None` for what is not ours.
-fn parse_name(name: &str) -> Option<(StageKey, Option<u64>)> {
-    let (key, rest) = name.split_once('.')?;
-    let key = StageKey(key.parse().ok()?);
-    if rest == "part" { Some((key, None)) } else { Some((key, Some(rest.parse().ok()?))) }
+/// The name while the file is exchanged for the version `over`, so that a kill right after the
+/// exchange leaves the old version under a name that says that it is only that.
+pub(super) fn exchange_name(key: StageKey, inode: u64, over: &Stamp) -> String {
+    let sealed = sealed_name(key, inode);
+    match (&over.item, &over.rev) {
+        (ItemId::Inode { ino, .. }, Rev::Stat { mtime_ns, .. }) => {
+            format!("{sealed}.{ino}.{mtime_ns}.{}", over.size)
+        }
+        _ => sealed,
+    }
+}
+
+/// What a file in the stage is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Staged {
+    /// What was written here, complete or not.
+    Ours,
+    /// The version that was to be replaced. It belongs into the trash.
+    Replaced,
+    /// Something else that was displaced.
+    Displaced,
+}
+
+struct StagedFile {
+    name: String,
+    key: StageKey,
+    what: Staged,
+}
+
+impl StagedFile {
+    /// `None` for a name that is not one of the stage's.
+    fn judge(name: &str, stat: &Statx) -> Option<StagedFile> {
+        let mut parts = name.split('.');
+        let key = StageKey(parts.next()?.parse().ok()?);
+        let inode = parts.next()?;
+        let over: Vec<&str> = parts.collect();
+        let mtime_ns = nanoseconds(stat.stx_mtime);
+        let is_over = over.as_slice()
+            == [stat.stx_ino.to_string(), mtime_ns.to_string(), stat.stx_size.to_string()];
+        let what = match inode {
+            "part" => Staged::Ours,
+            inode if inode.parse::<u64>().ok()? == stat.stx_ino => Staged::Ours,
+            _ if is_over => Staged::Replaced,
+            _ => Staged::Displaced,
+        };
+        Some(StagedFile { name: name.to_owned(), key, what })
+    }
 }
 
 // ---- writing -----------------------------------------------------------------------------------
@@ -135,49 +178,48 @@ impl Part {
 // ---- cleaning up -------------------------------------------------------------------------------
 
 impl Stage {
-    /// Every staged file: its name, what the name says, and whether it was displaced.
-    fn files(&self, dir: &OwnedFd) -> rustix::io::Result<Vec<(String, StageKey, bool)>> {
+    fn files(&self, dir: &OwnedFd) -> rustix::io::Result<Vec<StagedFile>> {
         let mut files = Vec::new();
         for item in fs::Dir::read_from(dir)? {
             let item = item?;
             let Ok(name) = item.file_name().to_str() else { continue };
-            let Some((key, inode)) = parse_name(name) else { continue };
-            let stat = match look(dir.as_fd(), name) {
-                Ok(stat) => stat,
-                Err(Errno::NOENT) => continue,
+            match look(dir.as_fd(), name) {
+                Ok(stat) => files.extend(StagedFile::judge(name, &stat)),
+                Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno),
-            };
-            let displaced = inode.is_some_and(|inode| inode != stat.stx_ino);
-            files.push((name.to_owned(), key, displaced));
+            }
         }
         Ok(files)
     }
 
-    fn files_of(&self, dir: &OwnedFd, key: StageKey) -> Result<Vec<(String, bool)>> {
-        let files = self.files(dir).map_err(|errno| failure("read", "the stage", errno))?;
-        Ok(files
-            .into_iter()
-            .filter_map(|(name, of, displaced)| (of == key).then_some((name, displaced)))
-            .collect())
+    /// All files, or those of one key, with the folder that they are in.
+    fn find(&self, root: &Root, key: Option<StageKey>) -> Result<(OwnedFd, Vec<StagedFile>)> {
+        let dir = root.control(&self.folder)?;
+        let mut files = self.files(&dir).map_err(|errno| failure("read", "the stage", errno))?;
+        files.retain(|file| key.is_none_or(|key| file.key == key));
+        Ok((dir, files))
     }
 
-    /// Removes what was staged. A displaced file stays, as an error: it may be the only copy.
-    pub(crate) fn discard(&self, root: &Root, key: StageKey) -> Result<()> {
-        let dir = root.control(&self.folder)?;
-        let mut kept = None;
-        for (name, displaced) in self.files_of(&dir, key)? {
-            if displaced {
-                kept = Some(name);
-                continue;
-            }
-            match fs::unlinkat(&dir, &name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(failure("discard", &name, errno)),
+    /// Removes what was staged; the version that it replaced, if a kill left that here, goes to the
+    /// trash. A displaced file stays, as an error: it may be the only copy.
+    pub(crate) fn discard(
+        &self,
+        root: &Root,
+        trash: &Trash,
+        key: StageKey,
+    ) -> Result<Unflushed<()>> {
+        let (dir, files) = self.find(root, Some(key))?;
+        let mut unflushed = Vec::new();
+        for file in &files {
+            match file.what {
+                Staged::Ours => remove(&dir, file)?,
+                Staged::Replaced => unflushed.extend(save(root, trash, &dir, file)?),
+                Staged::Displaced => {}
             }
         }
-        match kept {
-            None => Ok(()),
-            Some(name) => {
+        match files.iter().find(|file| file.what == Staged::Displaced) {
+            None => Ok(((), unflushed)),
+            Some(StagedFile { name, .. }) => {
                 let context = format!("discard {name}: it is a file that a user wrote");
                 Err(FsError::new(FsErrorKind::Changed, context))
             }
@@ -186,50 +228,53 @@ impl Stage {
 
     /// One for each key, in order.
     pub(super) fn leftovers(&self, root: &Root) -> Result<Vec<Leftover>> {
-        let dir = root.control(&self.folder)?;
-        let files = self.files(&dir).map_err(|errno| failure("read", "the stage", errno))?;
-        let mut found = std::collections::BTreeMap::new();
-        for (_, key, displaced) in files {
-            *found.entry(key).or_insert(false) |= displaced;
+        let mut found = BTreeMap::new();
+        for file in self.find(root, None)?.1 {
+            *found.entry(file.key).or_insert(false) |= file.what == Staged::Displaced;
         }
         Ok(found.into_iter().map(|(key, displaced)| Leftover { key, displaced }).collect())
     }
 
     /// Gives a displaced file a name in the tree. Returns the folder to make durable.
     pub(super) fn restore(&self, root: &Root, key: StageKey, to: &RelPath) -> Result<OwnedFd> {
-        let dir = root.control(&self.folder)?;
-        let displaced = self.files_of(&dir, key)?.into_iter().find(|(_, displaced)| *displaced);
-        let Some((name, _)) = displaced else {
+        let (dir, files) = self.find(root, Some(key))?;
+        let Some(file) = files.iter().find(|file| file.what == Staged::Displaced) else {
             let context = format!("restore {to}: nothing was displaced by operation {}", key.0);
             return Err(FsError::new(FsErrorKind::NotFound, context));
         };
         let spot = root.spot(to, "restore")?;
-        rename_noreplace(&dir, &name, &spot.dir, spot.name.as_str())
+        rename_noreplace(&dir, &file.name, &spot.dir, spot.name.as_str())
             .map_err(|errno| failure("restore", to, errno))?;
         Ok(spot.dir)
     }
 
-    /// Saves every displaced file into the trash and removes the rest: for a stage whose records
+    /// Removes what was staged and saves everything else into the trash: for a stage whose records
     /// are lost.
     pub(crate) fn clear(&self, root: &Root, trash: &Trash) -> Result<Vec<OwnedFd>> {
-        let dir = root.control(&self.folder)?;
-        let files = self.files(&dir).map_err(|errno| failure("read", "the stage", errno))?;
+        let (dir, files) = self.find(root, None)?;
         let mut unflushed = Vec::new();
-        for (name, key, displaced) in files {
-            if displaced {
-                let named = Name::new(&format!("displaced-{}", key.0)).map_err(|e| {
-                    FsError::new(FsErrorKind::BadName, format!("clear the stage: {e}"))
-                })?;
-                let as_path = RelPath::root().join(&named);
-                let placed = trash.put(root, &dir, &name, &as_path)?;
-                unflushed.extend(placed.into_iter().flat_map(Placed::into_unflushed));
-            } else {
-                match fs::unlinkat(&dir, &name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    Err(errno) => return Err(failure("clear the stage of", &name, errno)),
+        for file in &files {
+            match file.what {
+                Staged::Ours => remove(&dir, file)?,
+                Staged::Replaced | Staged::Displaced => {
+                    unflushed.extend(save(root, trash, &dir, file)?);
                 }
             }
         }
         Ok(unflushed)
     }
+}
+
+fn remove(dir: &OwnedFd, file: &StagedFile) -> Result<()> {
+    match fs::unlinkat(dir, &file.name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(failure("discard", &file.name, errno)),
+    }
+}
+
+/// Moves a file that is not ours into the trash; the path that it had is not known any more.
+fn save(root: &Root, trash: &Trash, dir: &OwnedFd, file: &StagedFile) -> Result<Vec<OwnedFd>> {
+    let name = Name::new(&format!("displaced-{}", file.key.0)).expect("digits and letters");
+    let placed = trash.put(root, dir, &file.name, &RelPath::root().join(&name))?;
+    Ok(placed.map_or_else(Vec::new, Placed::into_unflushed))
 }

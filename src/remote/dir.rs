@@ -332,7 +332,7 @@ impl Remote for DirRemote {
         let key = session.request.key;
         self.uploads().remove(&key);
         let stage = self.own_stage().await?;
-        self.look(move |disk| stage.discard(&disk.root, StageKey(key))).await
+        self.act(move |disk| stage.discard(&disk.root, &disk.trash, StageKey(key))).await
     }
 
     async fn download(&self, target: &Locator, expected: &Stamp, from: u64) -> Result<Download> {
