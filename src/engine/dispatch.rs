@@ -53,6 +53,7 @@ impl Engine {
                     mode: self.settings.mode,
                     conflict: self.settings.conflict,
                     brake: &self.settings.brake,
+                    recent_deletes: self.recent_deletes,
                     conflict_mark: &mark,
                 },
             );
@@ -362,6 +363,10 @@ impl Engine {
     /// Where a side had a node before it lost it: by base, as far as the folders still exist.
     fn absent_locator(&self, side: Side, node: NodeId) -> Option<crate::remote::Locator> {
         let at = &self.trees.base(node)?.at;
+        if self.trees.occupant(side, at).is_some() {
+            // Another item has taken the place: it says nothing about this one.
+            return None;
+        }
         let parent = self.locator(side, at.parent)?;
         let path = parent.path.join(&at.name);
         Some(crate::remote::Locator {

@@ -152,7 +152,7 @@ impl Engine {
     fn report(&mut self, flight: &Flight, outcome: &Outcome) -> OpReport {
         let op = &flight.op;
         let path = self.report_path(flight);
-        let mut report = OpReport::new(OpKind::of(op), op.side, path.to_string(), op.why);
+        let mut report = OpReport::new(self.op_kind(op), op.side, path.to_string(), op.why);
         match outcome {
             Outcome::Uploaded { sent, instant, .. } => {
                 report.bytes = *sent;
@@ -198,6 +198,10 @@ impl Engine {
     }
 
     pub(super) fn publish(&mut self, flight: &Flight, report: OpReport) {
+        let done = report.result != OpResult::Failed;
+        if done && report.op == OpKind::Delete && !self.approved.contains(&flight.op.node) {
+            self.recent_deletes[report.side as usize] += 1;
+        }
         self.totals.add(&report);
         if !matches!(flight.op.action, Action::Learn | Action::Park) {
             self.unsaved.history.push(NewHistory {

@@ -221,6 +221,8 @@ pub struct Engine {
     /// Sides without room: nothing more is written there in this run.
     full: [bool; 2],
     approved: HashSet<NodeId>,
+    /// Files deleted on each side in the last day, but for approved ones.
+    recent_deletes: [u64; 2],
     last_plan: Plan,
     /// Planned, but something that is no entry has the name.
     blocked_ops: Vec<Op>,
@@ -272,6 +274,7 @@ impl Engine {
             recalled: Vec::new(),
             full: [false, false],
             approved: HashSet::new(),
+            recent_deletes: [0, 0],
             last_plan: Plan::default(),
             blocked_ops: Vec::new(),
             stop: None,
@@ -281,6 +284,7 @@ impl Engine {
         };
         engine.recall_intents()?;
         engine.recall_decisions()?;
+        engine.recall_deletes()?;
         Ok(engine)
     }
 
@@ -482,6 +486,8 @@ impl Engine {
             return Ok(());
         }
         let (trees, racy, now, next_op) = (&self.trees, &self.racy, self.now, self.next_op);
+        // What is pretended begins and ends at once: it never needs an intent.
+        let over: HashSet<u64> = unsaved.finished.iter().map(|op| op.0).collect();
         let is_racy = |id| Racy {
             local: racy.contains(&(Side::Local, id)),
             remote: racy.contains(&(Side::Remote, id)),
@@ -494,7 +500,7 @@ impl Engine {
             if !unsaved.begun.is_empty() {
                 tx.set_meta("next_op", &next_op.to_string())?;
             }
-            for intent in &unsaved.begun {
+            for intent in unsaved.begun.iter().filter(|intent| !over.contains(&intent.op)) {
                 tx.begin(intent, now)?;
             }
             for event in &unsaved.history {
@@ -513,6 +519,19 @@ impl Engine {
         if over && self.stop.is_none() {
             self.stop = Some(Stop::MaxDuration);
         }
+    }
+
+    /// The deletions of the last day, since a person last allowed many.
+    fn recall_deletes(&mut self) -> Result<(), Fatal> {
+        const DAY_S: i64 = 24 * 3600;
+        let allowed = self.store.meta("deletes_allowed_at")?.and_then(|at| at.parse().ok());
+        let since = (self.now.seconds() - DAY_S).max(allowed.unwrap_or(i64::MIN));
+        for side in Side::BOTH {
+            let since = Timestamp::from_seconds(since);
+            self.recent_deletes[side as usize] =
+                self.store.deletes_since(&side.to_string(), since)?;
+        }
+        Ok(())
     }
 
     /// What people decided since the last run: deletions approved or rejected.

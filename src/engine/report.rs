@@ -23,6 +23,8 @@ pub enum OpKind {
     /// A name is lent to somebody else for a moment.
     Park,
     Delete,
+    /// An empty folder is removed.
+    Rmdir,
     /// Our version is set aside as a conflict copy.
     Conflict,
     /// A file is read only to know its hash.
@@ -30,8 +32,9 @@ pub enum OpKind {
 }
 
 impl OpKind {
-    pub fn of(op: &Op) -> OpKind {
+    fn of(op: &Op, kind: Kind) -> OpKind {
         match (&op.action, op.side) {
+            (Action::Delete, _) if kind == Kind::Dir => OpKind::Rmdir,
             (Action::Mkdir { .. }, _) => OpKind::Mkdir,
             (Action::Transfer { .. }, Side::Remote) => OpKind::Upload,
             (Action::Transfer { .. }, Side::Local) => OpKind::Download,
@@ -51,6 +54,7 @@ impl OpKind {
             OpKind::Move => "move",
             OpKind::Park => "park",
             OpKind::Delete => "delete",
+            OpKind::Rmdir => "rmdir",
             OpKind::Conflict => "conflict",
             OpKind::Read => "read",
         }
@@ -146,7 +150,7 @@ impl Totals {
             }
             OpKind::Move => self.moved += 1,
             OpKind::Delete => self.deleted += 1,
-            OpKind::Mkdir | OpKind::Park | OpKind::Conflict | OpKind::Read => {}
+            OpKind::Mkdir | OpKind::Rmdir | OpKind::Park | OpKind::Conflict | OpKind::Read => {}
         }
     }
 }
@@ -213,6 +217,10 @@ impl Engine {
         self.totals
     }
 
+    pub(super) fn op_kind(&self, op: &Op) -> OpKind {
+        OpKind::of(op, self.trees.kind(op.node))
+    }
+
     fn place_path(&self, side: Side, at: &crate::tree::Placement) -> RelPath {
         self.trees.path(side, at.parent).unwrap_or_default().join(&at.name)
     }
@@ -241,7 +249,11 @@ impl Engine {
         let done: Vec<i64> =
             self.store.held(&[HeldState::Approved])?.iter().map(|row| row.id).collect();
         let now = self.now;
+        let allowed = self.settings.brake.lifted || !done.is_empty();
         self.store.write(|tx| {
+            if allowed {
+                tx.set_meta("deletes_allowed_at", &(now.seconds() + 1).to_string())?;
+            }
             tx.set_failures(&failures)?;
             tx.set_pending(&held, now)?;
             done.iter().try_for_each(|id| tx.set_held_state(*id, HeldState::Done))?;
