@@ -65,7 +65,7 @@ pub(super) fn op_text(out: &Out, report: &OpReport) -> String {
         (OpKind::Upload, _) => ("↑", Paint::Good),
         (OpKind::Download, _) => ("↓", Paint::Good),
         (OpKind::Move, _) => ("→", Paint::Good),
-        (OpKind::Delete, _) => ("✗", Paint::Notice),
+        (OpKind::Delete | OpKind::Rmdir, _) => ("✗", Paint::Notice),
         (OpKind::Conflict, _) => ("≠", Paint::Notice),
         (OpKind::Park | OpKind::Read, _) => ("·", Paint::Quiet),
     };
@@ -75,12 +75,15 @@ pub(super) fn op_text(out: &Out, report: &OpReport) -> String {
         | OpKind::Move
         | OpKind::Park
         | OpKind::Delete
+        | OpKind::Rmdir
         | OpKind::Conflict
         | OpKind::Read => String::new(),
     };
     let to = report.to.as_ref().map(|to| format!(" → {}", printable(to))).unwrap_or_default();
     let place = match report.op {
-        OpKind::Mkdir | OpKind::Move | OpKind::Delete => format!(" ({})", report.side),
+        OpKind::Mkdir | OpKind::Move | OpKind::Delete | OpKind::Rmdir => {
+            format!(" ({})", report.side)
+        }
         OpKind::Upload | OpKind::Download | OpKind::Park | OpKind::Conflict | OpKind::Read => {
             String::new()
         }

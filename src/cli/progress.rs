@@ -60,6 +60,7 @@ impl Progress {
             | OpKind::Move
             | OpKind::Park
             | OpKind::Delete
+            | OpKind::Rmdir
             | OpKind::Conflict
             | OpKind::Read => 0,
         };
