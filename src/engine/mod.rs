@@ -25,7 +25,7 @@ use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
 use crate::tree::{HashAlgo, NodeId, Placement, Side, Trees};
 
 pub use dispatch::stage_key;
-use job::{Failure, Job, OpId, Outcome};
+use job::{Failure, Job, OpId, Outcome, SavedSession};
 use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
@@ -85,6 +85,11 @@ pub enum Event {
     Finished {
         op: OpId,
         result: Result<Outcome, Failure>,
+    },
+    /// A service began to receive a file, and will go on with it after a restart.
+    SessionBegun {
+        node: NodeId,
+        session: SavedSession,
     },
     /// The user wants to stop: finish what is under way, start nothing.
     Interrupt,
@@ -173,6 +178,7 @@ struct Flight {
 struct Unsaved {
     begun: Vec<Intent>,
     finished: Vec<OpId>,
+    sessions: BTreeMap<NodeId, Option<SavedSession>>,
     history: Vec<NewHistory>,
     conflicts: Vec<(String, String, &'static str)>,
 }
@@ -201,6 +207,10 @@ pub struct Engine {
     racy: HashSet<(Side, NodeId)>,
     /// Versions that a killed process was setting aside: the place of each copy.
     kept_copies: HashMap<NodeId, Placement>,
+    /// Moves that may have stopped half-way: where each was going.
+    moving: HashMap<NodeId, Placement>,
+    /// Uploads that a service goes on with.
+    sessions: HashMap<NodeId, SavedSession>,
 
     flights: BTreeMap<OpId, Flight>,
     /// The nodes of the flights.
@@ -210,6 +220,8 @@ pub struct Engine {
     ready: VecDeque<Op>,
     plan_wanted: bool,
     finished_since_plan: usize,
+    /// Nodes whose operation found a side changed, with the folders to be looked at before the next.
+    unsure: HashMap<NodeId, Vec<(Side, NodeId)>>,
     troubles: BTreeMap<NodeId, Trouble>,
     /// Failed tries, and plans that were built on old sight, in this run.
     attempts: HashMap<NodeId, u32>,
@@ -261,12 +273,15 @@ impl Engine {
             blocked: BTreeMap::new(),
             racy: HashSet::new(),
             kept_copies: HashMap::new(),
+            moving: HashMap::new(),
+            sessions: HashMap::new(),
             flights: BTreeMap::new(),
             flying: HashSet::new(),
             relied_on: HashMap::new(),
             ready: VecDeque::new(),
             plan_wanted: false,
             finished_since_plan: 0,
+            unsure: HashMap::new(),
             troubles: BTreeMap::new(),
             attempts: HashMap::new(),
             changes: HashMap::new(),
@@ -282,6 +297,7 @@ impl Engine {
             reports: Vec::new(),
             totals: report::Totals::default(),
         };
+        engine.sessions = engine.store.sessions()?;
         engine.recall_intents()?;
         engine.recall_decisions()?;
         engine.recall_deletes()?;
@@ -329,6 +345,11 @@ impl Engine {
                 Ok(())
             }
             Event::Finished { op, result } => self.take_outcome(op, result),
+            Event::SessionBegun { node, session } => {
+                self.sessions.insert(node, session.clone());
+                self.unsaved.sessions.insert(node, Some(session));
+                Ok(())
+            }
             Event::Interrupt => {
                 self.stop = Some(Stop::Interrupted);
                 Ok(())
@@ -360,6 +381,8 @@ impl Engine {
                 look.listed(dir);
                 look.placed.remove(&dir);
                 look.missing.insert(dir);
+                // What was in it is not there any more either; it may have been moved out before.
+                look.missing.extend(self.trees.children(side, dir).map(|(_, child)| child));
             }
             Err(ListError::Transient(message)) => {
                 look.listed(dir);
@@ -403,7 +426,9 @@ impl Engine {
             if let Some(look) = self.looks[side as usize].take() {
                 commands.extend(self.advance_look(look));
             }
-            // The end of one look may be the begin of the next.
+        }
+        // The end of one look may be the begin of the next, also on the other side.
+        for side in Side::BOTH {
             self.start_look(side);
             self.hand_out_listings(side, commands);
         }
@@ -450,6 +475,12 @@ impl Engine {
         self.flying.contains(&node)
     }
 
+    /// Whether a look at a folder is asked for or under way.
+    fn is_to_be_seen(&self, side: Side, dir: NodeId) -> bool {
+        self.dirty[side as usize].contains(&dir)
+            || self.looks[side as usize].as_ref().is_some_and(|look| look.covers(dir))
+    }
+
     fn is_written_by_flight(&self, side: Side, at: &Placement) -> bool {
         self.flights
             .values()
@@ -482,7 +513,11 @@ impl Engine {
     fn save(&mut self) -> Result<(), Fatal> {
         let touched = self.trees.take_touched();
         let unsaved = std::mem::take(&mut self.unsaved);
-        if touched.is_empty() && unsaved.begun.is_empty() && unsaved.finished.is_empty() {
+        let nothing = touched.is_empty()
+            && unsaved.begun.is_empty()
+            && unsaved.finished.is_empty()
+            && unsaved.sessions.is_empty();
+        if nothing {
             return Ok(());
         }
         let (trees, racy, now, next_op) = (&self.trees, &self.racy, self.now, self.next_op);
@@ -502,6 +537,9 @@ impl Engine {
             }
             for intent in unsaved.begun.iter().filter(|intent| !over.contains(&intent.op)) {
                 tx.begin(intent, now)?;
+            }
+            for (node, session) in &unsaved.sessions {
+                tx.set_session(*node, session.as_ref())?;
             }
             for event in &unsaved.history {
                 tx.add_history(event, now)?;
