@@ -5,17 +5,19 @@
 
 use std::sync::Arc;
 
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::engine::job::{FailureKind, Trace};
 use crate::engine::{
     Command, Engine, Event, Fatal, LeftoverFate, ListError, OpReport, Summary, decide_leftover,
 };
-use crate::exec::Executor;
+use crate::exec::{Executor, Note};
 use crate::local::{FsErrorKind, Listing, LocalFs};
 use crate::remote::{Locator, Remote};
 use crate::store::Intent;
-use crate::tree::{Entry, NodeId, RelPath, Side};
+use crate::tree::{Entry, ItemId, Kind, Name, NodeId, RelPath, Side, Stamp};
 
 /// Is told what a run does, as it does it.
 pub trait Observer: Send + Sync + 'static {
@@ -59,9 +61,45 @@ pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result
         }
     }
     for intent in intents {
-        world.remote.clean_up(crate::engine::stage_key(install_id, intent.op)).await?;
+        if let Ok(Trace::Upload { key, parent_path, parent_id, name, old }) =
+            serde_json::from_str(&intent.job)
+        {
+            finish_swap(world, key, &parent_path, parent_id, &name, old.as_ref()).await?;
+            world.remote.clean_up(key).await?;
+        }
     }
     Ok(())
+}
+
+/// Rolls a replacement forward that may have stopped half-way.
+async fn finish_swap(
+    world: &World,
+    key: u64,
+    parent: &str,
+    parent_id: Option<ItemId>,
+    name: &str,
+    old: Option<&Stamp>,
+) -> Result<(), ListError> {
+    let (Ok(path), Ok(name)) = (RelPath::new(parent), Name::new(name)) else { return Ok(()) };
+    if !world.executor.swaps(old.is_some()) {
+        return Ok(());
+    }
+    let parent = Locator { id: parent_id, path, parent_id: None, kind: Kind::Dir };
+    match world.executor.roll_forward(key, &parent, &name, old).await {
+        Ok(()) => Ok(()),
+        // The folder is gone, and what was in it.
+        Err(failure) if failure.kind == FailureKind::Changed => Ok(()),
+        Err(failure) => Err(match failure.kind {
+            FailureKind::RootLost => ListError::RootLost(failure.message),
+            FailureKind::Auth => ListError::Auth(failure.message),
+            FailureKind::Changed
+            | FailureKind::NotEmpty
+            | FailureKind::Transient
+            | FailureKind::Refused
+            | FailureKind::Corrupt
+            | FailureKind::Full => ListError::Transient(failure.message),
+        }),
+    }
 }
 
 /// Runs until the pair is in sync or cannot get further. `interrupt` ends the run early, in a
@@ -69,6 +107,7 @@ pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result
 pub async fn run_once(
     mut engine: Engine,
     world: &World,
+    mut notes: mpsc::Receiver<Note>,
     observer: &dyn Observer,
     interrupt: impl Future<Output = ()>,
 ) -> Result<Summary, Fatal> {
@@ -76,9 +115,14 @@ pub async fn run_once(
     let mut events = vec![Event::Tick];
     let mut interrupt = std::pin::pin!(interrupt);
     let mut interrupted = false;
+    let mut saved: Vec<oneshot::Sender<()>> = Vec::new();
     loop {
         for command in engine.handle(world.clock.now(), std::mem::take(&mut events))? {
             tasks.spawn(carry_out(world.clone(), command));
+        }
+        for waiting in saved.drain(..) {
+            // Who no longer waits for it does not miss it.
+            let _ = waiting.send(());
         }
         for report in engine.take_reports() {
             observer.operation_ended(&report);
@@ -92,6 +136,10 @@ pub async fn run_once(
             () = &mut interrupt, if !interrupted => {
                 interrupted = true;
                 events.push(Event::Interrupt);
+            }
+            Some(note) = notes.recv() => {
+                saved.push(note.saved);
+                events.push(Event::SessionBegun { node: note.node, session: note.session });
             }
             Some(event) = tasks.join_next() => events.push(landed(event)),
             () = world.clock.sleep(wake.unwrap_or_default()), if wake.is_some() => {

@@ -100,7 +100,7 @@ pub async fn run(
     }
     let install_id = install_id(&mut store, fresh_id)?;
     let capabilities = sides.remote.capabilities();
-    let executor = Executor::new(
+    let (executor, notes) = Executor::new(
         Arc::clone(&sides.local),
         Arc::clone(&sides.remote),
         Arc::clone(&sides.clock),
@@ -133,7 +133,7 @@ pub async fn run(
     };
     let now = sides.clock.now();
     let engine = Engine::new(engine_settings, store, trees, install_id, now)?;
-    match drive::run_once(engine, &world, observer, interrupt).await {
+    match drive::run_once(engine, &world, notes, observer, interrupt).await {
         Ok(summary) => {
             let set_aside = match found {
                 Found::SetAside(path) => Some(path),

@@ -151,7 +151,7 @@ impl Engine {
     fn launch(&mut self, op: Op, task: Task) -> Result<Job, Fatal> {
         let id = OpId(self.next_op);
         self.next_op += 1;
-        let trace = self.trace(&op, &task);
+        let trace = self.trace(id, &op, &task);
         let job = serde_json::to_string(&trace).map_err(|_| StoreError::Damaged("an intent"))?;
         if !matches!(op.action, Action::Learn) {
             self.unsaved.begun.push(Intent { op: id.0, node: op.node, job });
@@ -190,7 +190,7 @@ impl Engine {
     }
 
     /// Ends a flight's claims on nodes, folders and places.
-    pub(super) fn land(&mut self, id: OpId) -> Option<Flight> {
+    pub(super) fn land(&mut self, id: OpId, unfinished: bool) -> Option<Flight> {
         let flight = self.flights.remove(&id)?;
         self.flying.remove(&flight.op.node);
         for dir in &flight.above {
@@ -201,7 +201,7 @@ impl Engine {
                 }
             }
         }
-        if !matches!(flight.op.action, Action::Learn) {
+        if !unfinished && !matches!(flight.op.action, Action::Learn) {
             self.unsaved.finished.push(id);
         }
         for look in self.looks.iter_mut().flatten() {
@@ -212,7 +212,7 @@ impl Engine {
         Some(flight)
     }
 
-    fn trace(&self, op: &Op, task: &Task) -> Trace {
+    fn trace(&self, id: OpId, op: &Op, task: &Task) -> Trace {
         match (&op.action, task) {
             (Action::KeepBoth { copy }, Task::Relocate { from, to, .. }) => Trace::KeepBoth {
                 parent: self.trees.facet(op.side, op.node).map_or(NodeId::ROOT, |f| f.at().parent),
@@ -223,7 +223,16 @@ impl Engine {
                 path: to.path().as_str().to_owned(),
                 over: over.as_ref().map(|over| over.stamp.clone()),
             },
-            (_, Task::Upload { .. }) => Trace::Upload,
+            (_, Task::Upload { to, over, saved, .. }) => Trace::Upload {
+                key: saved.as_ref().map_or(self.stage_key(id.0), |saved| saved.key),
+                parent_path: to.parent.path.as_str().to_owned(),
+                parent_id: to.parent.id.clone(),
+                name: to.name.as_str().to_owned(),
+                old: over.as_ref().map(|over| over.stamp.clone()),
+            },
+            (Action::Move { to }, Task::Relocate { .. }) => {
+                Trace::Move { parent: to.parent, name: to.name.as_str().to_owned() }
+            }
             (_, Task::Mkdir { .. } | Task::Relocate { .. } | Task::Delete { .. })
             | (_, Task::Learn { .. }) => Trace::Plain,
         }
@@ -326,6 +335,7 @@ impl Engine {
                 to: self.target(side, at)?,
                 content: content.digest()?,
                 over: self.expected(side, op.node),
+                saved: self.sessions.get(&op.node).cloned(),
             },
             Action::Transfer { at, content } => {
                 let to = self.target(side, at)?;

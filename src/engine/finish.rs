@@ -5,6 +5,7 @@ use super::job::{OpId, Outcome};
 use super::report::{OpKind, OpReport, OpResult};
 use super::{Engine, Failure, Fatal, Flight};
 use crate::clock::Timestamp;
+use crate::plan::conflict_name::is_copy;
 use crate::plan::{Action, Why};
 use crate::store::NewHistory;
 use crate::tree::{Content, Digest, Entry, Facet, Name, NodeId, Placement, RelPath, Side};
@@ -15,16 +16,30 @@ impl Engine {
         op: OpId,
         result: Result<Outcome, Failure>,
     ) -> Result<(), Fatal> {
-        let Some(flight) = self.land(op) else { return Ok(()) };
+        let unfinished = result.as_ref().is_err_and(|failure| failure.unfinished);
+        let Some(flight) = self.land(op, unfinished) else { return Ok(()) };
         match result {
             Ok(outcome) => {
                 self.troubles.remove(&flight.op.node);
+                self.end_session(&outcome, flight.op.node);
                 let report = self.report(&flight, &outcome);
                 self.witness(&flight, outcome);
                 self.publish(&flight, report);
                 Ok(())
             }
             Err(failure) => self.take_failure(&flight, failure),
+        }
+    }
+
+    fn end_session(&mut self, outcome: &Outcome, node: NodeId) {
+        if matches!(outcome, Outcome::Uploaded { .. }) {
+            self.drop_session(node);
+        }
+    }
+
+    pub(super) fn drop_session(&mut self, node: NodeId) {
+        if self.sessions.remove(&node).is_some() {
+            self.unsaved.sessions.insert(node, None);
         }
     }
 
@@ -87,6 +102,8 @@ impl Engine {
     /// Records what a side now has. If the place is already known to be somebody else's, the side
     /// changed under us: look again.
     fn adopt(&mut self, side: Side, node: NodeId, at: &Placement, content: Content, entry: Entry) {
+        // A service may have given it another name than the one that was asked for. (NM-09)
+        let at = &Placement { parent: at.parent, name: entry.name };
         let taken = self.trees.occupant(side, at).is_some_and(|other| other != node);
         if taken || !self.trees.has(side, at.parent) {
             self.look_at(side, at.parent);
@@ -110,6 +127,8 @@ impl Engine {
         let Some(facet) = self.trees.facet(Side::Local, node).cloned() else { return };
         let path = self.trees.path(Side::Local, node).unwrap_or_default();
         self.trees.set_facet(Side::Local, node, None);
+        // Nobody deleted it here: it is to come back as the remote's file, not as something kept.
+        self.trees.set_base(node, None);
         let at = Placement { parent: facet.at().parent, name: copy.clone() };
         let copy_path = path.parent().unwrap_or_default().join(copy);
         let copy_node = self.trees.create(crate::tree::Kind::File);
@@ -180,6 +199,7 @@ impl Engine {
         }
         if let (Action::Move { .. }, Why::NameTaken, Some(to)) = (&op.action, op.why, &report.to)
             && let Ok(copy) = RelPath::new(to)
+            && copy.split_last().is_some_and(|(_, name)| is_copy(&name))
         {
             self.record_conflict(&path, &copy, "both sides used the name");
         }

@@ -331,6 +331,7 @@ impl Engine {
             self.forget_subtree(*node);
         }
         for node in changed {
+            self.excuse_half_way(side, node);
             self.trees.settle(node);
             self.lift_failure(node);
         }

@@ -25,7 +25,7 @@ use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
 use crate::tree::{HashAlgo, NodeId, Placement, Side, Trees};
 
 pub use dispatch::stage_key;
-use job::{Failure, Job, OpId, Outcome};
+use job::{Failure, Job, OpId, Outcome, SavedSession};
 use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
@@ -85,6 +85,11 @@ pub enum Event {
     Finished {
         op: OpId,
         result: Result<Outcome, Failure>,
+    },
+    /// A service began to receive a file, and will go on with it after a restart.
+    SessionBegun {
+        node: NodeId,
+        session: SavedSession,
     },
     /// The user wants to stop: finish what is under way, start nothing.
     Interrupt,
@@ -173,6 +178,7 @@ struct Flight {
 struct Unsaved {
     begun: Vec<Intent>,
     finished: Vec<OpId>,
+    sessions: BTreeMap<NodeId, Option<SavedSession>>,
     history: Vec<NewHistory>,
     conflicts: Vec<(String, String, &'static str)>,
 }
@@ -201,6 +207,10 @@ pub struct Engine {
     racy: HashSet<(Side, NodeId)>,
     /// Versions that a killed process was setting aside: the place of each copy.
     kept_copies: HashMap<NodeId, Placement>,
+    /// Moves that may have stopped half-way: where each was going.
+    moving: HashMap<NodeId, Placement>,
+    /// Uploads that a service goes on with.
+    sessions: HashMap<NodeId, SavedSession>,
 
     flights: BTreeMap<OpId, Flight>,
     /// The nodes of the flights.
@@ -263,6 +273,8 @@ impl Engine {
             blocked: BTreeMap::new(),
             racy: HashSet::new(),
             kept_copies: HashMap::new(),
+            moving: HashMap::new(),
+            sessions: HashMap::new(),
             flights: BTreeMap::new(),
             flying: HashSet::new(),
             relied_on: HashMap::new(),
@@ -285,6 +297,7 @@ impl Engine {
             reports: Vec::new(),
             totals: report::Totals::default(),
         };
+        engine.sessions = engine.store.sessions()?;
         engine.recall_intents()?;
         engine.recall_decisions()?;
         engine.recall_deletes()?;
@@ -332,6 +345,11 @@ impl Engine {
                 Ok(())
             }
             Event::Finished { op, result } => self.take_outcome(op, result),
+            Event::SessionBegun { node, session } => {
+                self.sessions.insert(node, session.clone());
+                self.unsaved.sessions.insert(node, Some(session));
+                Ok(())
+            }
             Event::Interrupt => {
                 self.stop = Some(Stop::Interrupted);
                 Ok(())
@@ -495,7 +513,11 @@ impl Engine {
     fn save(&mut self) -> Result<(), Fatal> {
         let touched = self.trees.take_touched();
         let unsaved = std::mem::take(&mut self.unsaved);
-        if touched.is_empty() && unsaved.begun.is_empty() && unsaved.finished.is_empty() {
+        let nothing = touched.is_empty()
+            && unsaved.begun.is_empty()
+            && unsaved.finished.is_empty()
+            && unsaved.sessions.is_empty();
+        if nothing {
             return Ok(());
         }
         let (trees, racy, now, next_op) = (&self.trees, &self.racy, self.now, self.next_op);
@@ -513,6 +535,9 @@ impl Engine {
             }
             for intent in &unsaved.begun {
                 tx.begin(intent, now)?;
+            }
+            for (node, session) in &unsaved.sessions {
+                tx.set_session(*node, session.as_ref())?;
             }
             for event in &unsaved.history {
                 tx.add_history(event, now)?;

@@ -32,7 +32,16 @@ pub(super) struct Trouble {
 impl Engine {
     pub(super) fn take_failure(&mut self, flight: &Flight, failure: Failure) -> Result<(), Fatal> {
         let node = flight.op.node;
+        if failure.kind.ends_session() {
+            self.drop_session(node);
+        }
+        if failure.unfinished {
+            // The intent stays open: the next start rolls it forward.
+            self.give_up(flight, failure);
+            return Ok(());
+        }
         if failure.unknown {
+            self.excuse_flight(flight);
             self.look_around_flight(flight);
         }
         match failure.kind {
@@ -107,6 +116,7 @@ impl Engine {
             kind: FailureKind::Full,
             side: op.side,
             unknown: false,
+            unfinished: false,
             retry_after: None,
             message: format!("no room on the {} side", op.side),
         };
@@ -133,6 +143,13 @@ impl Engine {
             folders.push((flight.op.side, node));
         }
         self.doubt(node, folders);
+    }
+
+    /// A move whose outcome is unknown may have stopped half-way.
+    fn excuse_flight(&mut self, flight: &Flight) {
+        if let Action::Move { to } = &flight.op.action {
+            self.moving.insert(flight.op.node, to.clone());
+        }
     }
 
     /// Another try for what waited long enough.

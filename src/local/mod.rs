@@ -5,9 +5,12 @@
 
 pub mod flush;
 pub mod ignore;
+mod look;
 pub mod os;
+mod rename;
 pub mod root;
 pub(crate) mod stage;
+pub(crate) mod transfer;
 pub mod trash;
 
 use async_trait::async_trait;
@@ -106,7 +109,7 @@ pub struct Listing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StageKey(pub u64);
 
-/// A file that was opened at the expected version and is read from start to end.
+/// A file that was opened at the expected version and is read to its end.
 #[async_trait]
 pub trait FileReader: Send {
     /// The next bytes, at most `max`; empty at the end.
@@ -165,8 +168,13 @@ pub trait LocalFs: Send + Sync + 'static {
     async fn list(&self, dir: &RelPath) -> Result<Listing>;
     /// `None` only if nothing at all is there; a link or special file is an error (`Denied`).
     async fn stat(&self, path: &RelPath) -> Result<Option<Entry>>;
-    /// `Changed` if the file is not the expected version.
-    async fn open(&self, path: &RelPath, expected: &Stamp) -> Result<Box<dyn FileReader>>;
+    /// Opens a file to read it from an offset, in bytes; `Changed` if it is not the expected version.
+    async fn open(
+        &self,
+        path: &RelPath,
+        expected: &Stamp,
+        from: u64,
+    ) -> Result<Box<dyn FileReader>>;
     /// Reads a file to the end and verifies that it did not change meanwhile.
     async fn hash(&self, path: &RelPath, expected: &Stamp, algo: HashAlgo) -> Result<ContentHash>;
 

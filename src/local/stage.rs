@@ -13,8 +13,10 @@ use bytes::Bytes;
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Statx, Timespec, Uid};
 use rustix::io::Errno;
 
-use super::root::{Root, Seen, Spot, changed, failure, kind_of, look, rename_noreplace, stat_of};
-use super::trash::Trash;
+use super::look::{Seen, kind_of, look, stat_of};
+use super::rename::rename_noreplace;
+use super::root::{Root, Spot, changed, failure};
+use super::trash::{Placed, Trash};
 use super::{FsError, FsErrorKind, Installed, Leftover, Result, Sealed, StageKey};
 use crate::tree::{Entry, ItemId, Kind, Name, RelPath, Stamp};
 
@@ -193,25 +195,31 @@ impl Install<'_> {
             return Err(changed(&self.spot.path));
         }
         self.inherit(&old);
+        self.replace_looked(trash, over, aside)
+    }
+
+    /// The part of `replace` after the look: what is there may be something else by now.
+    fn replace_looked(
+        self,
+        trash: &Trash,
+        over: &Stamp,
+        aside: &RelPath,
+    ) -> Result<Unflushed<Installed>> {
         self.swap()?;
         // From here on the stage holds what was displaced.
-        if self.displaced_is(over) {
-            match trash.put(self.root, &self.stage, &self.staged, &self.spot.path) {
-                Ok(mut unflushed) => {
-                    let entry = self.witness();
-                    unflushed.push(self.spot.dir);
-                    Ok((Installed::Clean(entry), unflushed))
-                }
-                Err(e) => Err(self.swap_back(aside, e)),
+        if !self.displaced_is(over) {
+            let (kept_as, dir) = self.keep_aside(aside).map_err(|e| self.swap_back(aside, e))?;
+            let entry = self.witness();
+            return Ok((Installed::DisplacedEdit { entry, kept_as }, vec![self.spot.dir, dir]));
+        }
+        match trash.put(self.root, &self.stage, &self.staged, &self.spot.path) {
+            Ok(placed) => {
+                let entry = self.witness();
+                let mut unflushed = vec![self.spot.dir];
+                unflushed.extend(placed.into_iter().flat_map(Placed::into_unflushed));
+                Ok((Installed::Clean(entry), unflushed))
             }
-        } else {
-            match self.keep_aside(aside) {
-                Ok((kept_as, dir)) => {
-                    let entry = self.witness();
-                    Ok((Installed::DisplacedEdit { entry, kept_as }, vec![self.spot.dir, dir]))
-                }
-                Err(e) => Err(self.swap_back(aside, e)),
-            }
+            Err(e) => Err(self.swap_back(aside, e)),
         }
     }
 
@@ -458,7 +466,8 @@ impl Stage {
         let mut unflushed = Vec::new();
         for (name, displaced) in self.files_of(&dir, key)? {
             if displaced {
-                unflushed.extend(trash.put(root, &dir, &name, was)?);
+                let placed = trash.put(root, &dir, &name, was)?;
+                unflushed.extend(placed.into_iter().flat_map(Placed::into_unflushed));
             }
         }
         Ok(unflushed)
@@ -490,7 +499,8 @@ impl Stage {
                     FsError::new(FsErrorKind::BadName, format!("clear the stage: {e}"))
                 })?;
                 let as_path = RelPath::root().join(&named);
-                unflushed.extend(trash.put(root, &dir, &name, &as_path)?);
+                let placed = trash.put(root, &dir, &name, &as_path)?;
+                unflushed.extend(placed.into_iter().flat_map(Placed::into_unflushed));
             } else {
                 match fs::unlinkat(&dir, &name, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => {}

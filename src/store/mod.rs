@@ -132,6 +132,18 @@ impl Store {
         Ok((version > 0).then_some(Store { connection }))
     }
 
+    /// For looking at and changing records; the trees are not loaded. `None` if there is no database.
+    pub fn edit_records(path: &Path) -> Result<Option<Store>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        migrate::migrate(&mut connection)?;
+        Ok(Some(Store { connection }))
+    }
+
     /// Moves a database out of the way, with its log, and says where it went.
     pub fn set_aside(path: &Path) -> Result<PathBuf> {
         let aside = (1..)

@@ -354,6 +354,7 @@ impl World {
             mode: self.mode,
             conflict: self.conflict,
             brake: &self.brake,
+            recent_deletes: [0, 0],
             conflict_mark: MARK,
         }
     }
@@ -571,6 +572,7 @@ impl World {
         let place = Placement { parent: facet.at().parent, name: copy.clone() };
         let content = *facet.content();
         self.trees.set_facet(Side::Local, node, None);
+        self.trees.set_base(node, None);
         let id = self.trees.create(Kind::File);
         let mut facet = facet.with_register(place, content);
         facet.parked = None;
@@ -642,7 +644,11 @@ impl World {
 
     fn shuffled(&self, random: &mut Random, mut ops: Vec<Op>) -> Vec<Planned> {
         random.shuffle(&mut ops);
-        ops.into_iter().map(|op| Planned { versions: self.versions(op.node), op }).collect()
+        ops.into_iter().map(|op| self.planned(op)).collect()
+    }
+
+    pub(crate) fn planned(&self, op: Op) -> Planned {
+        Planned { versions: self.versions(op.node), op }
     }
 
     /// Runs everything until a plan is empty, and returns that plan.

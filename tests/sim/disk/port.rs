@@ -146,7 +146,12 @@ impl LocalFs for DiskPort {
         state.entry_at(path).map(Some)
     }
 
-    async fn open(&self, path: &RelPath, expected: &Stamp) -> Result<Box<dyn FileReader>> {
+    async fn open(
+        &self,
+        path: &RelPath,
+        expected: &Stamp,
+        from: u64,
+    ) -> Result<Box<dyn FileReader>> {
         self.enter("open").await?;
         let state = self.lock();
         let ino = state.file(path, expected)?;
@@ -156,13 +161,13 @@ impl LocalFs for DiskPort {
             path: path.clone(),
             expected: expected.clone(),
             ino,
-            at: 0,
+            at: usize::try_from(from).unwrap(),
             last,
         }))
     }
 
     async fn hash(&self, path: &RelPath, expected: &Stamp, algo: HashAlgo) -> Result<ContentHash> {
-        let mut reader = self.open(path, expected).await?;
+        let mut reader = self.open(path, expected, 0).await?;
         let mut hasher = Hasher::new(algo);
         loop {
             let bytes = reader.read(1 << 16).await?;
