@@ -203,7 +203,10 @@ async fn list_remote(remote: &dyn Remote, dir: &Locator) -> Result<Listing, List
 
 /// Whether an item that a listing lacked is still there. Another item under its name is not it.
 async fn confirm(world: &World, side: Side, node: NodeId, target: &Locator) -> Event {
-    let is_it = |entry: Option<Entry>| entry.is_some_and(|entry| Some(entry.item) == target.id);
+    // A folder may have been given the inode of the file that it replaced.
+    let is_it = |entry: Option<Entry>| {
+        entry.is_some_and(|entry| entry.kind == target.kind && Some(entry.item) == target.id)
+    };
     let result = match side {
         Side::Local => match world.local.stat(&target.path).await {
             Ok(entry) => Ok(is_it(entry)),

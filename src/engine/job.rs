@@ -115,7 +115,7 @@ pub enum Outcome {
         received: u64,
         /// A user's version that slipped in at the last moment, and where it is now.
         kept: Option<RelPath>,
-        /// When `entry` was read.
+        /// No later than `entry` was read.
         at: Timestamp,
     },
     /// The remote's bytes are those that local has: nothing was installed.
@@ -126,7 +126,7 @@ pub enum Outcome {
     Deleted,
     Learned {
         digest: Digest,
-        /// When reading ended.
+        /// When reading began.
         at: Timestamp,
     },
 }

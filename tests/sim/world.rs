@@ -118,10 +118,10 @@ impl World {
         match (&end, kill_after) {
             (End::Killed, None) => self.hub.violate(format!("S8: no end after {steps} steps")),
             (End::Killed, Some(_)) => self.kills += 1,
-            (End::Done(_), _) => {
+            (End::Done(result), _) => {
                 self.reach = self.reach.max(steps);
                 let sessions = self.cloud.sessions(life);
-                if sessions > 0 && self.hub.is_calm() {
+                if sessions > 0 && result.is_ok() && self.hub.is_calm() {
                     self.hub.violate(format!("{sessions} uploads were begun and left"));
                 }
             }
