@@ -195,7 +195,7 @@ async fn the_account_is_the_marker_and_no_other_folder_has_it() {
         ErrorKind::RootLost
     );
     assert_eq!(kind(upload(&bench.remote, 1, "f", b"x", None).await), ErrorKind::RootLost);
-    assert_eq!(kind(open(&bench.at("")).account().await), ErrorKind::RootLost);
+    assert_eq!(kind(open(&bench.at("")).account().await), ErrorKind::NotFound);
     assert_eq!(fs::read_dir(bench.at("")).unwrap().count(), 0, "nothing is made in its place");
     fs::remove_dir(bench.at("")).unwrap();
     fs::rename(away, bench.at("")).unwrap();

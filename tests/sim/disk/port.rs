@@ -221,20 +221,21 @@ impl LocalFs for DiskPort {
 
     async fn discard(&self, key: StageKey) -> Result<()> {
         self.enter("discard").await?;
-        let mut state = self.lock();
-        if let Some(ino) = state.image.stage.remove(&(key.0, false)) {
-            state.image.free(ino);
+        {
+            let mut state = self.lock();
+            if let Some(ino) = state.image.stage.remove(&(key.0, false)) {
+                state.image.free(ino);
+                state.changed();
+                state.commit();
+            }
+            let Some(ino) = state.image.stage.get(&(key.0, true)).copied() else { return Ok(()) };
+            if !state.image.replaced.contains(&ino) {
+                return error(FsErrorKind::Changed, format!("{} is what a user wrote", key.0));
+            }
+            state.image.stage.remove(&(key.0, true));
+            self.take(&mut state, ino, &RelPath::root());
             state.changed();
-            state.commit();
         }
-        let Some(ino) = state.image.stage.get(&(key.0, true)).copied() else { return Ok(()) };
-        if !state.image.replaced.contains(&ino) {
-            return error(FsErrorKind::Changed, format!("{} is what a user wrote", key.0));
-        }
-        state.image.stage.remove(&(key.0, true));
-        self.take(&mut state, ino, &RelPath::root());
-        state.changed();
-        drop(state);
         self.flush("discard").await
     }
 
