@@ -172,6 +172,12 @@ async fn carry_out(world: World, command: Command) -> Event {
                 Side::Local => world.local.list(&target.path).await.map_err(ListError::from),
                 Side::Remote => list_remote(&*world.remote, &target).await,
             };
+            // Another folder has the path by now: of the one that is meant, this says nothing.
+            let is_other = |listing: &Listing| listing.of.is_some() && listing.of != target.id;
+            let result = match result {
+                Ok(listing) if target.id.is_some() && is_other(&listing) => Err(ListError::Gone),
+                other => other,
+            };
             Event::Listed { side, dir, result }
         }
         Command::Confirm { side, node, target } => confirm(&world, side, node, &target).await,

@@ -41,7 +41,8 @@ impl Root {
         }
         let fail = |errno| failure("list", dir, errno);
         let fd = self.walk(dir.as_str(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(fail)?;
-        let mut listing = Listing::default();
+        let of = stat_of(&fd).map_err(fail)?;
+        let mut listing = Listing { of: Some(self.item(&of)), ..Listing::default() };
         let mut buffer = Vec::with_capacity(64 * 1024);
         let mut items = RawDir::new(&fd, buffer.spare_capacity_mut());
         while let Some(item) = items.next() {

@@ -19,7 +19,7 @@ pub mod trash;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::tree::{ContentHash, Entry, HashAlgo, RelPath, Stamp};
+use crate::tree::{ContentHash, Entry, HashAlgo, ItemId, RelPath, Stamp};
 
 /// What went wrong on the disk, as far as somebody decides on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub struct Skipped {
 /// A complete listing of one folder. A listing that could not be completed is an error instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
+    /// The folder that was read, where the side can tell: its path may lead to another one by now.
+    pub of: Option<ItemId>,
     /// Sorted by name.
     pub entries: Vec<Entry>,
     pub skipped: Vec<Skipped>,

@@ -360,42 +360,50 @@ impl LocalFs for DiskPort {
 }
 
 impl DiskPort {
-    /// Adds the first half of a folder to the listing and returns where it ended, or the rest.
+    /// Adds the first half of a folder to the listing, and says where it ended in which folder; then
+    /// the rest of that folder, wherever it is by then.
     fn read_half(
         &self,
         dir: &RelPath,
-        from: Option<Name>,
+        from: Option<(u64, Name)>,
         listing: &mut Listing,
-    ) -> Result<Option<Name>> {
+    ) -> Result<Option<(u64, Name)>> {
         let state = self.lock();
         if state.unmounted {
             return error(FsErrorKind::RootLost, dir);
         }
         state.readable(dir, true)?;
-        let children = state.image.find(dir).and_then(|ino| state.image.children(ino));
-        let Some(children) = children else { return error(FsErrorKind::NotFound, dir) };
+        let ino = from.as_ref().map(|(ino, _)| *ino).or_else(|| state.image.find(dir));
+        let opened = ino.and_then(|ino| Some((ino, state.image.children(ino)?)));
+        let (ino, children) = match (opened, &from) {
+            (Some(opened), _) => opened,
+            // Removed since it was opened: nothing more is in it.
+            (None, Some(_)) => return Ok(None),
+            (None, None) => return error(FsErrorKind::NotFound, dir),
+        };
+        listing.of = state.image.stamp(ino).map(|stamp| stamp.item);
         let split = match from {
             None => children.keys().nth(self.disk.hub.below(children.len() + 1)).cloned(),
             Some(_) => None,
         };
-        for (name, ino) in children {
-            let before = split.as_ref().is_some_and(|split| name >= split);
-            if before || from.as_ref().is_some_and(|from| name < from) {
+        for (name, child) in children {
+            let is_later = split.as_ref().is_some_and(|split| name >= split);
+            if is_later || from.as_ref().is_some_and(|(_, from)| name < from) {
                 continue;
             }
-            match state.image.entry(name, *ino) {
+            match state.image.entry(name, *child) {
                 Some(entry) => listing.entries.push(entry),
                 None => listing
                     .skipped
                     .push(Skipped { name: name.as_str().to_owned(), reason: SkipReason::Symlink }),
             }
             if name.as_str() == IGNORE_FILE
-                && let Some(text) = state.image.content(*ino)
+                && let Some(text) = state.image.content(*child)
             {
                 listing.ignore_file = Some(String::from_utf8_lossy(&text).into_owned());
             }
         }
-        Ok(split)
+        Ok(split.map(|split| (ino, split)))
     }
 
     /// Into the trash: a user's version that nobody took away must not get there.
