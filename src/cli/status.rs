@@ -133,10 +133,7 @@ struct HeldLine {
 }
 
 pub(super) fn run(args: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
-    let pairs = match context.pairs(&[], &args.ad_hoc) {
-        Ok(pairs) => pairs,
-        Err(failure) => return Err(failure),
-    };
+    let pairs = context.pairs(&[], &args.ad_hoc)?;
     let (pairs, path) = match &args.target {
         None => (pairs, None),
         Some(target) => match pairs.iter().find(|pair| pair.config.name == *target) {
