@@ -51,10 +51,18 @@ impl Engine {
         // The folder may have been listed before in this look: the newer listing counts.
         look.newcomers.remove(&dir);
         look.replaced_folders.retain(|(parent, _)| *parent != dir);
+        if !look.missing.is_empty() {
+            for (_, child) in self.trees.children(side, dir) {
+                look.missing.remove(&child);
+            }
+        }
         for node in found.folders {
             look.placed.remove(&node);
             look.seen.insert(node);
-            if look.extent == Extent::Full {
+            if look.gone.remove(&node) {
+                // Its parent was found elsewhere, and it in there.
+                look.want_again(node);
+            } else if look.extent == Extent::Full {
                 look.want(node);
             }
         }
