@@ -46,7 +46,6 @@ pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result
     for leftover in world.local.leftovers().await? {
         match decide_leftover(&leftover, install_id, intents) {
             LeftoverFate::Discard => world.local.discard(leftover.key).await?,
-            LeftoverFate::Retire { was } => world.local.retire(leftover.key, &was).await?,
             LeftoverFate::Restore { to } => {
                 match world.local.restore(leftover.key, &to).await {
                     // The folder that it was in is gone as well: the root is always there.
@@ -131,6 +130,11 @@ pub async fn run_once(
             return engine.conclude();
         }
         let wake = engine.next_wake().map(|at| at.since(world.clock.now()));
+        if tasks.is_empty() && wake.is_none() {
+            // What was pretended ended at once, and nobody else will tell.
+            events.push(Event::Tick);
+            continue;
+        }
         tokio::select! {
             biased;
             () = &mut interrupt, if !interrupted => {

@@ -4,8 +4,7 @@
 //! The only place that knows which kinds of remotes this build has.
 
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
 use super::context::{Pair, shown};
@@ -16,6 +15,7 @@ use super::text::printable;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::units::DeleteLimit;
 use crate::config::{RemoteKind, RemoteSpec};
+use crate::daemon::lock::{LockError, PairLock};
 use crate::drive::Observer;
 use crate::engine::{Fatal, Stop, Summary};
 use crate::exec::Lanes;
@@ -25,6 +25,7 @@ use crate::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
 use crate::plan::BrakeLimits;
 use crate::remote::Remote;
 use crate::remote::dir::DirRemote;
+use crate::tree::path::CONTROL_DIR;
 
 /// What a command adds to the configuration of a pair.
 #[derive(Clone, Debug, Default)]
@@ -110,37 +111,28 @@ impl Pair {
         })
     }
 
-    /// Makes this process the only one that works on the pair, until the locks are dropped.
-    pub(super) fn lock(&self) -> Result<Locks, Failure> {
-        let failed = |path: &Path, error: std::io::Error| {
-            Failure::fatal(format!("{}: lock {}: {error}", self.name(), shown(path)))
-        };
+    /// Makes this process the only one that works on the pair, until the lock is dropped.
+    pub(super) fn lock(&self) -> Result<PairLock, Failure> {
         if let Some(dir) = self.lock.parent() {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-            made.map_err(|error| failed(dir, error))?;
+            made.map_err(|error| {
+                Failure::fatal(format!("{}: make {}: {error}", self.name(), shown(dir)))
+            })?;
         }
-        let mut options = File::options();
-        let lock = options.create(true).truncate(false).write(true).mode(0o600).open(&self.lock);
-        let lock = lock.map_err(|error| failed(&self.lock, error))?;
-        self.take(&lock).map_err(|error| failed(&self.lock, error))??;
-        // The root itself as well: another state folder must not mean another owner.
-        let root = File::open(&self.config.local).ok();
-        if let Some(root) = &root {
-            // Where a file system knows no locks, the first one has to do.
-            self.take(root).unwrap_or(Ok(()))?;
+        let mut paths = vec![self.lock.clone()];
+        // The root as well: another state folder does not mean another owner. It has no control
+        // folder before its first sync, and a lock is no reason to make one on a wrong disk.
+        let control = self.config.local.join(CONTROL_DIR);
+        if control.is_dir() {
+            paths.push(control.join("lock"));
         }
-        Ok(Locks { _state: lock, _root: root })
-    }
-
-    fn take(&self, file: &File) -> std::io::Result<Result<(), Failure>> {
-        match file.try_lock() {
-            Ok(()) => Ok(Ok(())),
-            Err(TryLockError::WouldBlock) => Ok(Err(Failure::new(
-                Exit::Busy,
-                format!("{}: another foldsync is working on this pair", self.name()),
-            ))),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        PairLock::acquire(&paths).map_err(|error| {
+            let exit = match &error {
+                LockError::Held { .. } => Exit::Busy,
+                LockError::Io { .. } => Exit::Fatal,
+            };
+            Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
+        })
     }
 
     /// Whether another process works on the pair just now.
@@ -158,7 +150,7 @@ impl Pair {
         observer: &dyn Observer,
         interrupt: &Interrupt,
     ) -> Result<RunReport, Failure> {
-        let _locks = match conduct {
+        let _lock = match conduct {
             Conduct::Act => Some(self.lock()?),
             Conduct::Pretend => None,
         };
@@ -214,13 +206,6 @@ impl Pair {
         };
         Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
     }
-}
-
-/// Held for as long as a process owns a pair.
-#[derive(Debug)]
-pub(super) struct Locks {
-    _state: File,
-    _root: Option<File>,
 }
 
 /// Why a remote could not be opened.

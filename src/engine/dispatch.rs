@@ -119,8 +119,10 @@ impl Engine {
                         self.stop = Some(Stop::MaxTransfer);
                     }
                     Some(task) => {
+                        // Reading changes nothing, so a plan reads too.
                         let pretend = self.settings.pretend && !matches!(op.action, Action::Learn);
-                        let job = self.launch(op, task)?;
+                        let mut job = self.launch(op, task)?;
+                        self.read_where_it_is(&mut job);
                         if pretend {
                             self.pretend(&job)?;
                         } else {
@@ -222,10 +224,9 @@ impl Engine {
                 copy: copy.as_str().to_owned(),
                 path: from.locator.path.parent().unwrap_or_default().join(&to.name).to_string(),
             },
-            (_, Task::Download { to, over, .. }) => Trace::Install {
-                path: to.path().as_str().to_owned(),
-                over: over.as_ref().map(|over| over.stamp.clone()),
-            },
+            (_, Task::Download { to, .. }) => {
+                Trace::Install { path: to.path().as_str().to_owned() }
+            }
             (_, Task::Upload { to, over, saved, .. }) => Trace::Upload {
                 key: saved.as_ref().map_or(self.stage_key(id.0), |saved| saved.key),
                 parent_path: to.parent.path.as_str().to_owned(),

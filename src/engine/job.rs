@@ -184,8 +184,8 @@ pub struct Failure {
 pub enum Trace {
     /// Our version was about to take this name and become a file of its own.
     KeepBoth { parent: NodeId, copy: String, path: String },
-    /// This version was about to be replaced through the stage.
-    Install { path: String, over: Option<Stamp> },
+    /// This file was about to be made, or replaced, through the stage.
+    Install { path: String },
     /// The remote may hold something staged under this key, and a swap that was cut short.
     Upload {
         key: u64,

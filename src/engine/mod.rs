@@ -22,7 +22,7 @@ use crate::local::{FsError, FsErrorKind, Listing, SkipReason};
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode, Op, Plan};
 use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
 use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
-use crate::tree::{HashAlgo, NodeId, Placement, Side, Trees};
+use crate::tree::{HashAlgo, NodeId, Placement, RelPath, Side, Trees};
 
 pub use dispatch::stage_key;
 use job::{Failure, Job, OpId, Outcome, SavedSession};
@@ -240,6 +240,8 @@ pub struct Engine {
     /// Files deleted on each side in the last day, but for approved ones.
     recent_deletes: [u64; 2],
     last_plan: Plan,
+    /// In a plan: the moves so far, each from where to where.
+    pretended_moves: Vec<(Side, RelPath, RelPath)>,
     /// Planned, but something that is no entry has the name.
     blocked_ops: Vec<Op>,
     stop: Option<Stop>,
@@ -297,6 +299,7 @@ impl Engine {
             approved: HashSet::new(),
             recent_deletes: [0, 0],
             last_plan: Plan::default(),
+            pretended_moves: Vec::new(),
             blocked_ops: Vec::new(),
             stop: None,
             unsaved: Unsaved::default(),
@@ -535,6 +538,8 @@ impl Engine {
             return Ok(());
         }
         let (trees, racy, now, next_op) = (&self.trees, &self.racy, self.now, self.next_op);
+        // What is pretended begins and ends at once: it never needs an intent.
+        let over: HashSet<u64> = unsaved.finished.iter().map(|op| op.0).collect();
         let is_racy = |id| Racy {
             local: racy.contains(&(Side::Local, id)),
             remote: racy.contains(&(Side::Remote, id)),
@@ -547,7 +552,7 @@ impl Engine {
             if !unsaved.begun.is_empty() {
                 tx.set_meta("next_op", &next_op.to_string())?;
             }
-            for intent in &unsaved.begun {
+            for intent in unsaved.begun.iter().filter(|intent| !over.contains(&intent.op)) {
                 tx.begin(intent, now)?;
             }
             for (node, session) in &unsaved.sessions {

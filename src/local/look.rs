@@ -220,7 +220,7 @@ fn rev(stat: &Statx) -> Rev {
     Rev::Stat { mtime_ns: nanoseconds(stat.stx_mtime), ctime_ns: nanoseconds(stat.stx_ctime) }
 }
 
-fn nanoseconds(at: StatxTimestamp) -> i64 {
+pub(super) fn nanoseconds(at: StatxTimestamp) -> i64 {
     at.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(at.tv_nsec))
 }
 

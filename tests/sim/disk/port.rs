@@ -209,7 +209,7 @@ impl LocalFs for DiskPort {
         self.lock().file(at, expected)?;
         // RACE: between this look and the exchange a user may write.
         self.pause().await;
-        let entry = self.exchange(sealed.key, at)?;
+        let entry = self.exchange(sealed.key, at, expected)?;
         self.pause().await;
         let kept = self.put_displaced(sealed.key, at, expected, aside)?;
         self.flush("install").await?;
@@ -221,16 +221,22 @@ impl LocalFs for DiskPort {
 
     async fn discard(&self, key: StageKey) -> Result<()> {
         self.enter("discard").await?;
-        let mut state = self.lock();
-        if let Some(ino) = state.image.stage.remove(&(key.0, false)) {
-            state.image.free(ino);
+        {
+            let mut state = self.lock();
+            if let Some(ino) = state.image.stage.remove(&(key.0, false)) {
+                state.image.free(ino);
+                state.changed();
+                state.commit();
+            }
+            let Some(ino) = state.image.stage.get(&(key.0, true)).copied() else { return Ok(()) };
+            if !state.image.replaced.contains(&ino) {
+                return error(FsErrorKind::Changed, format!("{} is what a user wrote", key.0));
+            }
+            state.image.stage.remove(&(key.0, true));
+            self.take(&mut state, ino, &RelPath::root());
             state.changed();
-            state.commit();
         }
-        if state.image.stage.contains_key(&(key.0, true)) {
-            return error(FsErrorKind::Changed, format!("{} is what a user wrote", key.0));
-        }
-        Ok(())
+        self.flush("discard").await
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>> {
@@ -238,22 +244,9 @@ impl LocalFs for DiskPort {
         let state = self.lock();
         let left = state.image.stage.iter().map(|((key, displaced), ino)| Leftover {
             key: StageKey(*key),
-            displaced: if *displaced { state.image.stamp(*ino) } else { None },
+            displaced: *displaced && !state.image.replaced.contains(ino),
         });
         Ok(left.collect())
-    }
-
-    async fn retire(&self, key: StageKey, was: &RelPath) -> Result<()> {
-        self.enter("retire").await?;
-        {
-            let mut state = self.lock();
-            if let Some(ino) = state.image.stage.remove(&(key.0, true)) {
-                self.note(format_args!("retire {} of {was}", key.0));
-                self.take(&mut state, ino, was);
-                state.changed();
-            }
-        }
-        self.flush("retire").await
     }
 
     async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()> {
@@ -439,7 +432,7 @@ impl DiskPort {
     }
 
     /// Swaps a staged file with whatever file is at `at`.
-    fn exchange(&self, key: StageKey, at: &RelPath) -> Result<Entry> {
+    fn exchange(&self, key: StageKey, at: &RelPath, expected: &Stamp) -> Result<Entry> {
         let mut state = self.lock();
         state.readable(at, false)?;
         let old = state.image.find(at).filter(|ino| state.image.content(*ino).is_some());
@@ -449,6 +442,9 @@ impl DiskPort {
         };
         state.image.link(at, new);
         state.image.stage.insert((key.0, true), old);
+        if state.image.stamp(old).is_some_and(|found| found.is_renamed(expected)) {
+            state.image.replaced.insert(old);
+        }
         state.touch_ctime(&self.disk.hub, old);
         self.shown(&mut state, new, at);
         state.entry_at(at)
