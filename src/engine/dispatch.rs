@@ -196,6 +196,9 @@ impl Engine {
     pub(super) fn land(&mut self, id: OpId, unfinished: bool) -> Option<Flight> {
         let flight = self.flights.remove(&id)?;
         self.flying.remove(&flight.op.node);
+        for (side, dir) in self.after_flight.remove(&flight.op.node).unwrap_or_default() {
+            self.look_at(side, dir);
+        }
         for dir in &flight.above {
             if let Some(count) = self.relied_on.get_mut(dir) {
                 *count -= 1;
@@ -270,7 +273,7 @@ impl Engine {
             return Readiness::Later;
         }
         if let Some(place) = op_place(op)
-            && self.is_written_by_flight(side, place)
+            && self.writer_of(side, place).is_some()
         {
             return Readiness::Later;
         }

@@ -228,6 +228,8 @@ pub struct Engine {
     flights: BTreeMap<OpId, Flight>,
     /// The nodes of the flights.
     flying: HashSet<NodeId>,
+    /// Folders to look at when a node's flight has ended.
+    after_flight: HashMap<NodeId, Vec<(Side, NodeId)>>,
     /// How many flights rely on a folder's path.
     relied_on: HashMap<NodeId, usize>,
     ready: VecDeque<Op>,
@@ -295,6 +297,7 @@ impl Engine {
             sessions: HashMap::new(),
             flights: BTreeMap::new(),
             flying: HashSet::new(),
+            after_flight: HashMap::new(),
             relied_on: HashMap::new(),
             ready: VecDeque::new(),
             plan_wanted: false,
@@ -411,8 +414,11 @@ impl Engine {
             Err(ListError::Gone) => {
                 look.listed(dir);
                 look.missing.insert(dir);
-                // What was in it is not there any more either; it may have been moved out before.
-                look.missing.extend(self.trees.children(side, dir).map(|(_, child)| child));
+                look.gone.insert(dir);
+                // It may only have another name now: its parent's listing tells.
+                if let Some(facet) = self.trees.facet(side, dir) {
+                    look.want(facet.at().parent);
+                }
             }
             Err(ListError::Transient(message)) => {
                 look.listed(dir);
@@ -516,10 +522,12 @@ impl Engine {
             || self.looks[side as usize].as_ref().is_some_and(|look| look.covers(dir))
     }
 
-    fn is_written_by_flight(&self, side: Side, at: &Placement) -> bool {
-        self.flights
-            .values()
-            .any(|flight| flight.place.as_ref().is_some_and(|(s, place)| *s == side && place == at))
+    /// The node whose operation under way puts something at that place.
+    fn writer_of(&self, side: Side, at: &Placement) -> Option<NodeId> {
+        let writes = |flight: &&Flight| {
+            flight.place.as_ref().is_some_and(|(s, place)| *s == side && place == at)
+        };
+        self.flights.values().find(writes).map(|flight| flight.op.node)
     }
 
     fn is_blind(&self, node: NodeId) -> bool {
