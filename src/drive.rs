@@ -131,6 +131,11 @@ pub async fn run_once(
             return engine.conclude();
         }
         let wake = engine.next_wake().map(|at| at.since(world.clock.now()));
+        if tasks.is_empty() && wake.is_none() {
+            // What was pretended ended at once, and nobody else will tell.
+            events.push(Event::Tick);
+            continue;
+        }
         tokio::select! {
             biased;
             () = &mut interrupt, if !interrupted => {

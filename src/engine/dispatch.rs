@@ -119,8 +119,10 @@ impl Engine {
                         self.stop = Some(Stop::MaxTransfer);
                     }
                     Some(task) => {
+                        // Reading changes nothing, so a plan reads too.
                         let pretend = self.settings.pretend && !matches!(op.action, Action::Learn);
-                        let job = self.launch(op, task)?;
+                        let mut job = self.launch(op, task)?;
+                        self.read_where_it_is(&mut job);
                         if pretend {
                             self.pretend(&job)?;
                         } else {

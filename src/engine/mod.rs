@@ -22,7 +22,7 @@ use crate::local::{FsError, FsErrorKind, Listing, SkipReason};
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode, Op, Plan};
 use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
 use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
-use crate::tree::{HashAlgo, NodeId, Placement, Side, Trees};
+use crate::tree::{HashAlgo, NodeId, Placement, RelPath, Side, Trees};
 
 pub use dispatch::stage_key;
 use job::{Failure, Job, OpId, Outcome, SavedSession};
@@ -236,6 +236,8 @@ pub struct Engine {
     /// Files deleted on each side in the last day, but for approved ones.
     recent_deletes: [u64; 2],
     last_plan: Plan,
+    /// In a plan: the moves so far, each from where to where.
+    pretended_moves: Vec<(Side, RelPath, RelPath)>,
     /// Planned, but something that is no entry has the name.
     blocked_ops: Vec<Op>,
     stop: Option<Stop>,
@@ -291,6 +293,7 @@ impl Engine {
             approved: HashSet::new(),
             recent_deletes: [0, 0],
             last_plan: Plan::default(),
+            pretended_moves: Vec::new(),
             blocked_ops: Vec::new(),
             stop: None,
             unsaved: Unsaved::default(),
