@@ -46,7 +46,6 @@ pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result
     for leftover in world.local.leftovers().await? {
         match decide_leftover(&leftover, install_id, intents) {
             LeftoverFate::Discard => world.local.discard(leftover.key).await?,
-            LeftoverFate::Retire { was } => world.local.retire(leftover.key, &was).await?,
             LeftoverFate::Restore { to } => {
                 match world.local.restore(leftover.key, &to).await {
                     // The folder that it was in is gone as well: the root is always there.
@@ -173,6 +172,12 @@ async fn carry_out(world: World, command: Command) -> Event {
                 Side::Local => world.local.list(&target.path).await.map_err(ListError::from),
                 Side::Remote => list_remote(&*world.remote, &target).await,
             };
+            // Another folder has the path by now: of the one that is meant, this says nothing.
+            let is_other = |listing: &Listing| listing.of.is_some() && listing.of != target.id;
+            let result = match result {
+                Ok(listing) if target.id.is_some() && is_other(&listing) => Err(ListError::Gone),
+                other => other,
+            };
             Event::Listed { side, dir, result }
         }
         Command::Confirm { side, node, target } => confirm(&world, side, node, &target).await,
@@ -204,7 +209,10 @@ async fn list_remote(remote: &dyn Remote, dir: &Locator) -> Result<Listing, List
 
 /// Whether an item that a listing lacked is still there. Another item under its name is not it.
 async fn confirm(world: &World, side: Side, node: NodeId, target: &Locator) -> Event {
-    let is_it = |entry: Option<Entry>| entry.is_some_and(|entry| Some(entry.item) == target.id);
+    // A folder may have been given the inode of the file that it replaced.
+    let is_it = |entry: Option<Entry>| {
+        entry.is_some_and(|entry| entry.kind == target.kind && Some(entry.item) == target.id)
+    };
     let result = match side {
         Side::Local => match world.local.stat(&target.path).await {
             Ok(entry) => Ok(is_it(entry)),

@@ -221,10 +221,9 @@ impl Engine {
                 copy: copy.as_str().to_owned(),
                 path: from.locator.path.parent().unwrap_or_default().join(&to.name).to_string(),
             },
-            (_, Task::Download { to, over, .. }) => Trace::Install {
-                path: to.path().as_str().to_owned(),
-                over: over.as_ref().map(|over| over.stamp.clone()),
-            },
+            (_, Task::Download { to, .. }) => {
+                Trace::Install { path: to.path().as_str().to_owned() }
+            }
             (_, Task::Upload { to, over, saved, .. }) => Trace::Upload {
                 key: saved.as_ref().map_or(self.stage_key(id.0), |saved| saved.key),
                 parent_path: to.parent.path.as_str().to_owned(),

@@ -16,6 +16,9 @@ use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, RelPath, 
 /// Names that foldsync gives to parked items. What else starts with the internal prefix is staged.
 pub(super) const PARK_PREFIX: &str = ".foldsync-park-";
 
+/// How often a side may change while it is looked at.
+const TORN_LOOKS_MAX: u32 = 8;
+
 /// What the comparison of one listing with the trees found.
 #[derive(Default)]
 struct Differences {
@@ -50,6 +53,7 @@ impl Engine {
         look.replaced_folders.retain(|(parent, _)| *parent != dir);
         for node in found.folders {
             look.placed.remove(&node);
+            look.seen.insert(node);
             if look.extent == Extent::Full {
                 look.want(node);
             }
@@ -188,6 +192,10 @@ impl Engine {
             self.looks[side as usize] = Some(look);
             return Vec::new();
         }
+        if look.torn {
+            self.look_anew(&look);
+            return Vec::new();
+        }
         self.place_replaced_folders(&mut look);
         if look.all_listed() {
             self.place_files(&mut look);
@@ -310,18 +318,14 @@ impl Engine {
             }
         }
         for node in &look.confirmed {
-            if !self.is_disturbed(&look, *node) {
-                self.lose_subtree(&look, *node, &mut edits);
-            }
+            self.lose_subtree(&look, *node, &mut edits);
         }
-        if let Some(dir) = self.clashes(side, &edits) {
-            // The side changed while it was listed, or we changed it: look again.
-            self.dirty[side as usize].extend([dir]);
-            self.dirty[side as usize].extend(look.placed.values().map(|(dir, _)| *dir));
-            self.discard_unborn(&look);
-            self.end_look(&look);
+        if self.clashes(side, &edits) {
+            // The side changed while it was listed, or we changed it.
+            self.look_anew(&look);
             return;
         }
+        self.torn_looks[side as usize] = 0;
         let changed: Vec<NodeId> = edits.keys().copied().collect();
         for node in &changed {
             self.racy.remove(&(side, *node));
@@ -337,6 +341,21 @@ impl Engine {
         }
         self.discard_unborn(&look);
         self.end_look(&look);
+    }
+
+    /// Drops a look whose findings do not fit together and looks again, unless that was in vain too
+    /// often: then the side counts as not seen at all in this run.
+    fn look_anew(&mut self, look: &Look) {
+        let side = look.side;
+        self.discard_unborn(look);
+        self.torn_looks[side as usize] += 1;
+        if self.torn_looks[side as usize] > TORN_LOOKS_MAX {
+            let message = "it changes all the time while it is looked at".to_owned();
+            self.blind.insert((side, NodeId::ROOT), Problem::Unlisted(message));
+            self.end_look(look);
+        } else if look.extent == Extent::Some {
+            self.dirty[side as usize].extend(look.asked());
+        }
     }
 
     fn end_look(&mut self, look: &Look) {
@@ -389,20 +408,34 @@ impl Engine {
         facet
     }
 
-    /// A node that is surely gone, with everything below it that was not found elsewhere.
-    fn lose_subtree(&self, look: &Look, top: NodeId, edits: &mut BTreeMap<NodeId, Option<Facet>>) {
+    /// A node that is surely gone, with everything below it that was not found elsewhere. If an
+    /// operation changed something there since, all of it stays for another look.
+    fn lose_subtree(
+        &mut self,
+        look: &Look,
+        top: NodeId,
+        edits: &mut BTreeMap<NodeId, Option<Facet>>,
+    ) {
+        let mut gone = Vec::new();
         let mut left = vec![top];
         while let Some(node) = left.pop() {
-            if edits.contains_key(&node) || self.is_disturbed(look, node) {
+            if edits.contains_key(&node) {
                 continue;
             }
-            edits.insert(node, None);
+            if self.is_disturbed(look, node) {
+                if let Some(facet) = self.trees.facet(look.side, top) {
+                    self.dirty[look.side as usize].insert(facet.at().parent);
+                }
+                return;
+            }
+            gone.push(node);
             left.extend(self.trees.children(look.side, node).map(|(_, child)| child));
         }
+        edits.extend(gone.into_iter().map(|node| (node, None)));
     }
 
-    /// The folder of a place that two nodes would have after the edits.
-    fn clashes(&self, side: Side, edits: &BTreeMap<NodeId, Option<Facet>>) -> Option<NodeId> {
+    /// Whether two nodes would have one place after the edits, or one would be in no folder.
+    fn clashes(&self, side: Side, edits: &BTreeMap<NodeId, Option<Facet>>) -> bool {
         let mut places = HashSet::new();
         for facet in edits.values().flatten() {
             let place = facet.physical();
@@ -414,10 +447,10 @@ impl Engine {
                     None => !self.trees.has(side, parent),
                 };
             if held.is_some() || orphaned || !places.insert(place) {
-                return Some(if orphaned { NodeId::ROOT } else { parent });
+                return true;
             }
         }
-        None
+        false
     }
 
     fn forget_subtree(&mut self, top: NodeId) {

@@ -197,6 +197,8 @@ pub struct Engine {
     looks: [Option<Look>; 2],
     /// Whether a side was looked at in full since the start.
     looked: [bool; 2],
+    /// How many looks in a row were in vain.
+    torn_looks: [u32; 2],
     /// Folders to look at again.
     dirty: [BTreeSet<NodeId>; 2],
     listing_attempts: HashMap<(Side, NodeId), u32>,
@@ -269,6 +271,7 @@ impl Engine {
             next_op,
             looks: [None, None],
             looked: [false, false],
+            torn_looks: [0, 0],
             dirty: Default::default(),
             listing_attempts: HashMap::new(),
             blind: HashMap::new(),
@@ -380,9 +383,12 @@ impl Engine {
                 let message = "the folder does not exist any more".to_owned();
                 return Err(Fatal::RootLost { side, message });
             }
+            Err(ListError::Gone) if look.seen.contains(&dir) || look.placed.contains_key(&dir) => {
+                look.listed(dir);
+                look.torn = true;
+            }
             Err(ListError::Gone) => {
                 look.listed(dir);
-                look.placed.remove(&dir);
                 look.missing.insert(dir);
                 // What was in it is not there any more either; it may have been moved out before.
                 look.missing.extend(self.trees.children(side, dir).map(|(_, child)| child));

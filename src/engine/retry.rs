@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::job::{Failure, FailureKind};
+use super::job::{Failure, FailureKind, Task};
 use super::look::Look;
 use super::report::{OpReport, OpResult};
 use super::{Engine, Fatal, Flight, Problem};
@@ -50,6 +50,10 @@ impl Engine {
             }
             FailureKind::Auth => return Err(Fatal::Auth { message: failure.message }),
             FailureKind::Changed => {
+                if failure.side == Side::Local && matches!(flight.job.task, Task::Upload { .. }) {
+                    // Perhaps it changed without a sign: what was read of it before is worth nothing.
+                    self.racy.insert((Side::Local, node));
+                }
                 self.look_around_flight(flight);
                 let changes = self.changes.entry(node).or_default();
                 *changes += 1;

@@ -80,7 +80,6 @@ impl Executor {
     }
 
     /// Carries out a job. The future may be dropped at any point.
-
     pub async fn run(&self, job: &Job) -> Result<Outcome> {
         let key = crate::engine::stage_key(&self.install_id, job.op.0);
         match &job.task {

@@ -41,7 +41,8 @@ impl Root {
         }
         let fail = |errno| failure("list", dir, errno);
         let fd = self.walk(dir.as_str(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(fail)?;
-        let mut listing = Listing::default();
+        let of = stat_of(&fd).map_err(fail)?;
+        let mut listing = Listing { of: Some(self.item(&of)), ..Listing::default() };
         let mut buffer = Vec::with_capacity(64 * 1024);
         let mut items = RawDir::new(&fd, buffer.spare_capacity_mut());
         while let Some(item) = items.next() {
@@ -219,7 +220,7 @@ fn rev(stat: &Statx) -> Rev {
     Rev::Stat { mtime_ns: nanoseconds(stat.stx_mtime), ctime_ns: nanoseconds(stat.stx_ctime) }
 }
 
-fn nanoseconds(at: StatxTimestamp) -> i64 {
+pub(super) fn nanoseconds(at: StatxTimestamp) -> i64 {
     at.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(at.tv_nsec))
 }
 

@@ -5,7 +5,7 @@
 
 mod port;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -77,6 +77,8 @@ struct Image {
     inodes: BTreeMap<u64, Arc<Inode>>,
     /// By operation, and whether it is what an install displaced.
     stage: BTreeMap<(u64, bool), u64>,
+    /// Displaced files that are the version that was to be replaced.
+    replaced: BTreeSet<u64>,
     trash: Vec<u64>,
     marker: Option<String>,
 }
@@ -222,6 +224,7 @@ impl SimDisk {
         let image = Image {
             inodes: BTreeMap::from([(ROOT, Arc::new(root))]),
             stage: BTreeMap::new(),
+            replaced: BTreeSet::new(),
             trash: Vec::new(),
             marker: None,
         };

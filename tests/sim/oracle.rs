@@ -23,6 +23,8 @@ pub(crate) struct Ledger {
 enum Fate {
     Owed,
     TakenByUser,
+    /// Written again after it was taken: the engine may still be busy with the taking.
+    OwedAgain,
 }
 
 impl Ledger {
@@ -39,7 +41,10 @@ impl Ledger {
     pub(crate) fn written(&mut self, content: &Bytes) {
         // Nothing is lost with an empty file that its name does not tell.
         if !content.is_empty() {
-            self.contents.insert(content.clone(), Fate::Owed);
+            let fate = self.contents.entry(content.clone()).or_insert(Fate::Owed);
+            if *fate == Fate::TakenByUser {
+                *fate = Fate::OwedAgain;
+            }
         }
     }
 
@@ -53,12 +58,16 @@ impl Ledger {
         content.is_empty() || self.contents.contains_key(content)
     }
 
-    pub(crate) fn is_owed(&self, content: &Bytes) -> bool {
+    /// Whether no user ever took it away.
+    fn is_untouched(&self, content: &Bytes) -> bool {
         self.contents.get(content) == Some(&Fate::Owed)
     }
 
     pub(crate) fn owed(&self) -> impl Iterator<Item = &Bytes> {
-        self.contents.iter().filter(|(_, fate)| **fate == Fate::Owed).map(|(content, _)| content)
+        self.contents
+            .iter()
+            .filter(|(_, fate)| **fate != Fate::TakenByUser)
+            .map(|(content, _)| content)
     }
 }
 
@@ -67,8 +76,9 @@ impl Hub {
     /// copy must be in sight: on this side, or on the other one, but elsewhere; there, a user has
     /// moved it, and that will be seen.
     pub(crate) fn removed_by_engine(&self, side: Side, path: &str, content: &Bytes, left: usize) {
-        let owed = self.ledger.lock().expect("the ledger is never poisoned").is_owed(content);
-        if !owed || left > 0 {
+        let untouched =
+            self.ledger.lock().expect("the ledger is never poisoned").is_untouched(content);
+        if !untouched || left > 0 {
             return;
         }
         let other = self.sight(side.other());

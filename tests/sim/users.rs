@@ -60,6 +60,12 @@ impl Act {
     }
 
     fn record(&self, hub: &Hub, before: &Tree) {
+        if let Act::Write(path, content) | Act::Replace(path, content) = self
+            && before.get(path) == Some(&Some(content.clone()))
+        {
+            // The same bytes again are no new version: whoever deletes or edits the file still may.
+            return;
+        }
         let mut ledger = hub.ledger.lock().expect("the ledger is never poisoned");
         let taken: Vec<Bytes> = match self {
             Act::Write(path, _) | Act::Replace(path, _) | Act::Rename(_, path) => {

@@ -118,10 +118,10 @@ impl World {
         match (&end, kill_after) {
             (End::Killed, None) => self.hub.violate(format!("S8: no end after {steps} steps")),
             (End::Killed, Some(_)) => self.kills += 1,
-            (End::Done(_), _) => {
+            (End::Done(result), _) => {
                 self.reach = self.reach.max(steps);
                 let sessions = self.cloud.sessions(life);
-                if sessions > 0 && self.hub.is_calm() {
+                if sessions > 0 && result.is_ok() && self.hub.is_calm() {
                     self.hub.violate(format!("{sessions} uploads were begun and left"));
                 }
             }
@@ -275,6 +275,7 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: bool) -> Report {
         let traits = DiskTraits::draw(&mut dice);
         let nature = Nature::draw(&mut dice);
         let weather = Weather::draw(&mut dice);
+        let odds_of_doubt = odds.reply_lost + odds.reply_late + odds.disk_io_late > 0;
         let hub = Arc::new(Hub::new(seed, odds, pace, trace));
         let mut world = World::new(hub.clone(), traits, nature, folder);
         let users = Dice::new(seed, 3);
@@ -291,7 +292,9 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: bool) -> Report {
         crowd.finish();
         world.settle().await;
         let copies = oracle::conflict_copies(&world.disk.tree());
-        if copies > 0 && agreed && crowd.sides().len() == 1 {
+        // After a kill or a lost answer, what the engine did may look like somebody else's doing.
+        let witnessed = world.kills == 0 && weather.busy == 0 && !odds_of_doubt;
+        if copies > 0 && agreed && witnessed && crowd.sides().len() == 1 {
             hub.violate(format!("S6: {copies} conflict copies, but only one side was changed"));
         }
         world.report(crowd.acts())
