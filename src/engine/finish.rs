@@ -16,16 +16,30 @@ impl Engine {
         op: OpId,
         result: Result<Outcome, Failure>,
     ) -> Result<(), Fatal> {
-        let Some(flight) = self.land(op) else { return Ok(()) };
+        let unfinished = result.as_ref().is_err_and(|failure| failure.unfinished);
+        let Some(flight) = self.land(op, unfinished) else { return Ok(()) };
         match result {
             Ok(outcome) => {
                 self.troubles.remove(&flight.op.node);
+                self.end_session(&outcome, flight.op.node);
                 let report = self.report(&flight, &outcome);
                 self.witness(&flight, outcome);
                 self.publish(&flight, report);
                 Ok(())
             }
             Err(failure) => self.take_failure(&flight, failure),
+        }
+    }
+
+    fn end_session(&mut self, outcome: &Outcome, node: NodeId) {
+        if matches!(outcome, Outcome::Uploaded { .. }) {
+            self.drop_session(node);
+        }
+    }
+
+    pub(super) fn drop_session(&mut self, node: NodeId) {
+        if self.sessions.remove(&node).is_some() {
+            self.unsaved.sessions.insert(node, None);
         }
     }
 
@@ -46,7 +60,7 @@ impl Engine {
             }
             (Action::Transfer { at, content }, Outcome::Uploaded { entry, .. }) => match entry {
                 Some(entry) => self.adopt(side, node, at, *content, entry),
-                None => self.look_at(side, at.parent),
+                None => self.doubt(node, vec![(side, at.parent)]),
             },
             (
                 Action::Transfer { at, .. },
@@ -88,6 +102,8 @@ impl Engine {
     /// Records what a side now has. If the place is already known to be somebody else's, the side
     /// changed under us: look again.
     fn adopt(&mut self, side: Side, node: NodeId, at: &Placement, content: Content, entry: Entry) {
+        // A service may have given it another name than the one that was asked for. (NM-09)
+        let at = &Placement { parent: at.parent, name: entry.name };
         let taken = self.trees.occupant(side, at).is_some_and(|other| other != node);
         if taken || !self.trees.has(side, at.parent) {
             self.look_at(side, at.parent);
@@ -143,6 +159,13 @@ impl Engine {
     /// Asks for another look at a folder.
     pub(super) fn look_at(&mut self, side: Side, dir: NodeId) {
         self.dirty[side as usize].insert(dir);
+    }
+
+    /// Asks for a look at these folders, and for nothing to be done with the node before.
+    pub(super) fn doubt(&mut self, node: NodeId, mut folders: Vec<(Side, NodeId)>) {
+        folders.retain(|(side, dir)| self.trees.has(*side, *dir));
+        folders.iter().for_each(|(side, dir)| self.look_at(*side, *dir));
+        self.unsure.insert(node, folders);
     }
 
     pub(super) fn record_conflict(&mut self, path: &RelPath, copy: &RelPath, rule: &'static str) {

@@ -16,6 +16,9 @@ use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, RelPath, 
 /// Names that foldsync gives to parked items. What else starts with the internal prefix is staged.
 pub(super) const PARK_PREFIX: &str = ".foldsync-park-";
 
+/// How often a side may change while it is looked at.
+const TORN_LOOKS_MAX: u32 = 8;
+
 /// What the comparison of one listing with the trees found.
 #[derive(Default)]
 struct Differences {
@@ -48,9 +51,18 @@ impl Engine {
         // The folder may have been listed before in this look: the newer listing counts.
         look.newcomers.remove(&dir);
         look.replaced_folders.retain(|(parent, _)| *parent != dir);
+        if !look.missing.is_empty() {
+            for (_, child) in self.trees.children(side, dir) {
+                look.missing.remove(&child);
+            }
+        }
         for node in found.folders {
             look.placed.remove(&node);
-            if look.extent == Extent::Full {
+            look.seen.insert(node);
+            if look.gone.remove(&node) {
+                // Its parent was found elsewhere, and it in there.
+                look.want_again(node);
+            } else if look.extent == Extent::Full {
                 look.want(node);
             }
         }
@@ -155,8 +167,8 @@ impl Engine {
     fn meet_folder(&mut self, look: &mut Look, dir: NodeId, entry: Entry) {
         let side = look.side;
         let at = Placement { parent: dir, name: entry.name.clone() };
-        if self.is_written_by_flight(side, &at) {
-            self.dirty[side as usize].insert(dir);
+        if let Some(writer) = self.writer_of(side, &at) {
+            self.look_when_landed(side, writer, dir);
             return;
         }
         let moved = self
@@ -186,6 +198,10 @@ impl Engine {
         let side = look.side;
         if !look.all_listed() {
             self.looks[side as usize] = Some(look);
+            return Vec::new();
+        }
+        if look.torn {
+            self.look_anew(&look);
             return Vec::new();
         }
         self.place_replaced_folders(&mut look);
@@ -236,11 +252,11 @@ impl Engine {
         }
         left.retain(|(dir, entry)| {
             let at = Placement { parent: *dir, name: entry.name.clone() };
-            let ours = self.is_written_by_flight(side, &at);
-            if ours {
-                self.dirty[side as usize].insert(*dir);
+            let writer = self.writer_of(side, &at);
+            if let Some(writer) = writer {
+                self.look_when_landed(side, writer, *dir);
             }
-            !ours
+            writer.is_none()
         });
         left.retain(|(dir, entry)| !self.place_moved_file(look, *dir, entry));
         if !look.all_listed() {
@@ -280,7 +296,8 @@ impl Engine {
             look.want(from);
             return false;
         }
-        if !look.missing.contains(&node) && self.trees.has(side, from) {
+        let has_left = look.missing.contains(&node) || look.gone.contains(&from);
+        if !has_left && self.trees.has(side, from) {
             // Still where it was: this is a second link to the same file.
             return false;
         }
@@ -304,24 +321,20 @@ impl Engine {
         let mut edits: BTreeMap<NodeId, Option<Facet>> = BTreeMap::new();
         for (node, (dir, entry)) in &look.placed {
             if self.is_disturbed(&look, *node) {
-                self.dirty[side as usize].insert(*dir);
+                self.look_when_landed(side, *node, *dir);
             } else {
                 edits.insert(*node, Some(self.seen_facet(side, *node, *dir, entry)));
             }
         }
         for node in &look.confirmed {
-            if !self.is_disturbed(&look, *node) {
-                self.lose_subtree(&look, *node, &mut edits);
-            }
+            self.lose_subtree(&look, *node, &mut edits);
         }
-        if let Some(dir) = self.clashes(side, &edits) {
-            // The side changed while it was listed, or we changed it: look again.
-            self.dirty[side as usize].extend([dir]);
-            self.dirty[side as usize].extend(look.placed.values().map(|(dir, _)| *dir));
-            self.discard_unborn(&look);
-            self.end_look(&look);
+        if self.clashes(side, &edits) {
+            // The side changed while it was listed, or we changed it.
+            self.look_anew(&look);
             return;
         }
+        self.torn_looks[side as usize] = 0;
         let changed: Vec<NodeId> = edits.keys().copied().collect();
         for node in &changed {
             self.racy.remove(&(side, *node));
@@ -331,11 +344,36 @@ impl Engine {
             self.forget_subtree(*node);
         }
         for node in changed {
+            self.excuse_half_way(side, node);
             self.trees.settle(node);
             self.lift_failure(node);
+            let written = self.trees.facet(side, node).is_some_and(|f| f.content().is_unread());
+            if side == Side::Local && written {
+                self.note_unsettled(node);
+            }
         }
         self.discard_unborn(&look);
         self.end_look(&look);
+    }
+
+    /// Drops a look whose findings do not fit together and looks again, unless that was in vain too
+    /// often: then the side counts as not seen at all in this run.
+    fn look_anew(&mut self, look: &Look) {
+        let side = look.side;
+        self.discard_unborn(look);
+        self.torn_looks[side as usize] += 1;
+        if self.torn_looks[side as usize] > TORN_LOOKS_MAX {
+            let message = "it changes all the time while it is looked at".to_owned();
+            self.blind.insert((side, NodeId::ROOT), Problem::Unlisted(message));
+            self.end_look(look);
+        } else {
+            match look.extent {
+                Extent::Some => self.dirty[side as usize].extend(look.asked()),
+                Extent::Full => {
+                    self.full_look_wanted[side as usize] = self.looked[side as usize];
+                }
+            }
+        }
     }
 
     fn end_look(&mut self, look: &Look) {
@@ -360,6 +398,15 @@ impl Engine {
 
     fn is_disturbed(&self, look: &Look, node: NodeId) -> bool {
         look.disturbed.contains(&node) || self.is_in_flight(node)
+    }
+
+    /// Another look at a folder, as soon as no operation changes the node any more.
+    fn look_when_landed(&mut self, side: Side, node: NodeId, dir: NodeId) {
+        if self.is_in_flight(node) {
+            self.after_flight.entry(node).or_default().push((side, dir));
+        } else {
+            self.look_at(side, dir);
+        }
     }
 
     fn seen_facet(&self, side: Side, node: NodeId, dir: NodeId, entry: &Entry) -> Facet {
@@ -388,20 +435,34 @@ impl Engine {
         facet
     }
 
-    /// A node that is surely gone, with everything below it that was not found elsewhere.
-    fn lose_subtree(&self, look: &Look, top: NodeId, edits: &mut BTreeMap<NodeId, Option<Facet>>) {
+    /// A node that is surely gone, with everything below it that was not found elsewhere. If an
+    /// operation changed something there since, all of it stays for another look.
+    fn lose_subtree(
+        &mut self,
+        look: &Look,
+        top: NodeId,
+        edits: &mut BTreeMap<NodeId, Option<Facet>>,
+    ) {
+        let mut gone = Vec::new();
         let mut left = vec![top];
         while let Some(node) = left.pop() {
-            if edits.contains_key(&node) || self.is_disturbed(look, node) {
+            if edits.contains_key(&node) {
                 continue;
             }
-            edits.insert(node, None);
+            if self.is_disturbed(look, node) {
+                if let Some(dir) = self.trees.facet(look.side, top).map(|facet| facet.at().parent) {
+                    self.look_when_landed(look.side, node, dir);
+                }
+                return;
+            }
+            gone.push(node);
             left.extend(self.trees.children(look.side, node).map(|(_, child)| child));
         }
+        edits.extend(gone.into_iter().map(|node| (node, None)));
     }
 
-    /// The folder of a place that two nodes would have after the edits.
-    fn clashes(&self, side: Side, edits: &BTreeMap<NodeId, Option<Facet>>) -> Option<NodeId> {
+    /// Whether two nodes would have one place after the edits, or one would be in no folder.
+    fn clashes(&self, side: Side, edits: &BTreeMap<NodeId, Option<Facet>>) -> bool {
         let mut places = HashSet::new();
         for facet in edits.values().flatten() {
             let place = facet.physical();
@@ -413,10 +474,10 @@ impl Engine {
                     None => !self.trees.has(side, parent),
                 };
             if held.is_some() || orphaned || !places.insert(place) {
-                return Some(if orphaned { NodeId::ROOT } else { parent });
+                return true;
             }
         }
-        None
+        false
     }
 
     fn forget_subtree(&mut self, top: NodeId) {

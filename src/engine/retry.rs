@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::job::{Failure, FailureKind};
+use super::job::{Failure, FailureKind, Task};
 use super::look::Look;
 use super::report::{OpReport, OpResult};
 use super::{Engine, Fatal, Flight, Problem};
 use crate::clock::Timestamp;
-use crate::plan::Action;
+use crate::plan::{Action, Op};
 use crate::tree::{NodeId, Side};
 
 /// How often one item is tried in a run.
@@ -32,7 +32,16 @@ pub(super) struct Trouble {
 impl Engine {
     pub(super) fn take_failure(&mut self, flight: &Flight, failure: Failure) -> Result<(), Fatal> {
         let node = flight.op.node;
+        if failure.kind.ends_session() {
+            self.drop_session(node);
+        }
+        if failure.unfinished {
+            // The intent stays open: the next start rolls it forward.
+            self.give_up(flight, failure);
+            return Ok(());
+        }
         if failure.unknown {
+            self.excuse_flight(flight);
             self.look_around_flight(flight);
         }
         match failure.kind {
@@ -41,6 +50,10 @@ impl Engine {
             }
             FailureKind::Auth => return Err(Fatal::Auth { message: failure.message }),
             FailureKind::Changed => {
+                if failure.side == Side::Local && matches!(flight.job.task, Task::Upload { .. }) {
+                    // Perhaps it changed without a sign: what was read of it before is worth nothing.
+                    self.racy.insert((Side::Local, node));
+                }
                 self.look_around_flight(flight);
                 let changes = self.changes.entry(node).or_default();
                 *changes += 1;
@@ -97,26 +110,45 @@ impl Engine {
         self.troubles.insert(op.node, trouble);
     }
 
-    /// Looks again at every folder that the operation relied on directly.
+    /// There is no room for this operation on its side: not in this run.
+    pub(super) fn shut_out(&mut self, op: &Op) {
+        let failure = Failure {
+            kind: FailureKind::Full,
+            side: op.side,
+            unknown: false,
+            unfinished: false,
+            retry_after: None,
+            message: format!("no room on the {} side", op.side),
+        };
+        let op_word = self.op_kind(op).as_str();
+        let trouble = Trouble { attempts: 0, retry_at: None, failure, op: op_word };
+        self.troubles.insert(op.node, trouble);
+    }
+
+    /// Looks again at every folder that the operation relied on directly. Until then nothing more is
+    /// done with the node: what an operation changes, the look would have to look at again.
     fn look_around_flight(&mut self, flight: &Flight) {
         let node = flight.op.node;
-        if let Some((side, place)) = &flight.place {
-            self.look_at(*side, place.parent);
-        }
+        let mut folders: Vec<(Side, NodeId)> = Vec::new();
+        folders.extend(flight.place.as_ref().map(|(side, place)| (*side, place.parent)));
         for side in Side::BOTH {
             let at = self.trees.facet(side, node).map(|facet| facet.at().parent);
             let base = self.trees.base(node).map(|base| base.at.parent);
-            for dir in at.into_iter().chain(base) {
-                if self.trees.has(side, dir) {
-                    self.look_at(side, dir);
-                }
-            }
+            folders.extend(at.into_iter().chain(base).map(|dir| (side, dir)));
         }
-        if matches!(flight.op.action, Action::Delete) && self.trees.has(flight.op.side, node) {
+        if matches!(flight.op.action, Action::Delete)
+            && self.trees.kind(node) == crate::tree::Kind::Dir
+        {
             // A folder that was not empty after all: what is in it?
-            if self.trees.kind(node) == crate::tree::Kind::Dir {
-                self.look_at(flight.op.side, node);
-            }
+            folders.push((flight.op.side, node));
+        }
+        self.doubt(node, folders);
+    }
+
+    /// A move whose outcome is unknown may have stopped half-way.
+    fn excuse_flight(&mut self, flight: &Flight) {
+        if let Action::Move { to } = &flight.op.action {
+            self.moving.insert(flight.op.node, to.clone());
         }
     }
 

@@ -31,6 +31,8 @@ impl Executor {
             return Ok(Outcome::Same { digest, received: digest.size });
         }
         let sealed = writer.seal(source.stamp.rev.modified_ns()).await.map_err(local_failure)?;
+        // Before the entry is looked at: whatever is written from here on may carry the same times.
+        let at = self.clock.now();
         let over = over.as_ref().map(|over| &over.stamp);
         let installed = self.local.install(sealed, &to.path(), over, aside).await;
         let (entry, kept) = match installed {
@@ -41,7 +43,6 @@ impl Executor {
                 return Err(local_failure(error));
             }
         };
-        let at = self.clock.now();
         Ok(Outcome::Downloaded { entry, digest, received: digest.size, kept, at })
     }
 
@@ -94,6 +95,7 @@ impl Executor {
     ) -> Result<Outcome> {
         let lane = enter(&self.downloads).await;
         let size = what.stamp.size;
+        let at = self.clock.now();
         let digest = match side {
             Side::Local => {
                 let path = &what.locator.path;
@@ -103,6 +105,6 @@ impl Executor {
             Side::Remote => self.fetch(what, &Content::Unread { size }, None).await?,
         };
         drop(lane);
-        Ok(Outcome::Learned { digest, at: self.clock.now() })
+        Ok(Outcome::Learned { digest, at })
     }
 }

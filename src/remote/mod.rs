@@ -218,6 +218,7 @@ pub struct UploadSession {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made once for each upload, and moved at once")]
 pub enum UploadStart {
     /// The service already had the bytes: no byte is sent.
     Instant(Option<Entry>),
