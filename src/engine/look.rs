@@ -39,6 +39,8 @@ pub(super) struct Look {
     confirmations_asked: bool,
     /// Nodes that an operation changed since the look began: what the look saw of them is old.
     pub(super) disturbed: HashSet<NodeId>,
+    /// Folders that were not there when they were listed; nothing in them is where it was.
+    pub(super) gone: HashSet<NodeId>,
     /// Folders that were seen in the listings of their parents.
     pub(super) seen: HashSet<NodeId>,
     /// The side changed under the look: a folder that was seen was not there when it was listed. What
@@ -63,6 +65,7 @@ impl Look {
             confirmed: BTreeSet::new(),
             confirmations_asked: false,
             disturbed: HashSet::new(),
+            gone: HashSet::new(),
             seen: HashSet::new(),
             torn: false,
         };
@@ -115,6 +118,10 @@ impl Look {
 
     pub(super) fn place(&mut self, node: NodeId, dir: NodeId, entry: Entry) {
         self.placed.insert(node, (dir, entry));
+        if self.gone.remove(&node) {
+            // Found after all, elsewhere: that is where its listing is.
+            self.want_again(node);
+        }
     }
 
     /// The absences to confirm, once.
