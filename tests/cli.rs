@@ -1,5 +1,7 @@
 //! The program as its users and their scripts see it: arguments, output, exit codes.
 
+#![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
