@@ -60,7 +60,10 @@ impl Engine {
             }
             (Action::Transfer { at, content }, Outcome::Uploaded { entry, .. }) => match entry {
                 Some(entry) => self.adopt(side, node, at, *content, entry),
-                None => self.doubt(node, vec![(side, at.parent)]),
+                None => {
+                    self.unseen.insert(node);
+                    self.doubt(node, vec![(side, at.parent)]);
+                }
             },
             (
                 Action::Transfer { at, .. },
