@@ -54,7 +54,7 @@ impl Engine {
         for node in found.folders {
             look.placed.remove(&node);
             look.seen.insert(node);
-            if look.extent == Extent::Full {
+            if look.extent == Extent::Full || look.put_off.contains(&node) {
                 look.want(node);
             }
         }

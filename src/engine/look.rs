@@ -23,6 +23,8 @@ pub(super) struct Look {
     to_list: VecDeque<NodeId>,
     asked: HashSet<NodeId>,
     listing: HashSet<NodeId>,
+    /// Folders that were gone before their parents were listed.
+    pub(super) put_off: HashSet<NodeId>,
     /// Entries without a node, by folder.
     pub(super) newcomers: BTreeMap<NodeId, Vec<Entry>>,
     /// Folders that stand where another folder stood: which one they are is known at the end.
@@ -54,6 +56,7 @@ impl Look {
             to_list: VecDeque::new(),
             asked: HashSet::new(),
             listing: HashSet::new(),
+            put_off: HashSet::new(),
             newcomers: BTreeMap::new(),
             replaced_folders: Vec::new(),
             missing: BTreeSet::new(),
@@ -102,6 +105,13 @@ impl Look {
 
     pub(super) fn listed(&mut self, dir: NodeId) {
         self.listing.remove(&dir);
+    }
+
+    /// Lists the folder again when its parent shows it.
+    pub(super) fn put_off(&mut self, dir: NodeId) {
+        self.listing.remove(&dir);
+        self.asked.remove(&dir);
+        self.put_off.insert(dir);
     }
 
     pub(super) fn all_listed(&self) -> bool {

@@ -387,6 +387,11 @@ impl Engine {
                 look.listed(dir);
                 look.torn = true;
             }
+            Err(ListError::Gone) if self.is_parent_unseen(&look, dir) => {
+                // It may have been renamed: the folder that it was in tells.
+                look.put_off(dir);
+                look.want(self.parent_of(side, dir));
+            }
             Err(ListError::Gone) => {
                 look.listed(dir);
                 look.missing.insert(dir);
@@ -404,6 +409,15 @@ impl Engine {
         }
         self.looks[side as usize] = Some(look);
         Ok(())
+    }
+
+    /// Whether the look goes without the folder that holds `dir`.
+    fn is_parent_unseen(&self, look: &Look, dir: NodeId) -> bool {
+        self.trees.has(look.side, dir) && !look.covers(self.parent_of(look.side, dir))
+    }
+
+    fn parent_of(&self, side: Side, node: NodeId) -> NodeId {
+        self.trees.facet(side, node).map_or(NodeId::ROOT, |facet| facet.physical().parent)
     }
 
     fn take_confirmation(&mut self, side: Side, node: NodeId, result: Result<bool, ListError>) {
