@@ -4,7 +4,7 @@
 //! The only place that knows which kinds of remotes this build has.
 
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 
 use super::context::{Pair, shown};
@@ -170,6 +170,9 @@ impl Pair {
     ) -> Result<RunReport, Failure> {
         let sides = self.sides()?;
         let settings = self.settings(extras);
+        if conduct == Conduct::Act {
+            self.make_database()?;
+        }
         let id = fresh_id().map_err(|error| self.failed(&error))?;
         let ran =
             pair::run(&settings, &self.state_db, &sides, &id, conduct, observer, interrupt.wait());
@@ -178,6 +181,16 @@ impl Pair {
             self.expire_trash().await;
         }
         Ok(report)
+    }
+
+    /// The database knows all names, so nobody else may read it, wherever the state folder is.
+    fn make_database(&self) -> Result<(), Failure> {
+        let mut options = File::options();
+        let made =
+            options.create(true).truncate(false).write(true).mode(0o600).open(&self.state_db);
+        made.map(drop).map_err(|error| {
+            Failure::fatal(format!("{}: make {}: {error}", self.name(), shown(&self.state_db)))
+        })
     }
 
     /// What is in the trash longer than it is kept goes. A failure waits for the next run.
