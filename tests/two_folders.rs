@@ -55,6 +55,7 @@ impl Pair {
                 lanes: Lanes { uploads: 2, downloads: 2, structure: 4 },
                 max_transfer: None,
                 max_duration: None,
+                settle: None,
             };
             let database = self.folder.path().join("pair.db");
             let run = pair::run(

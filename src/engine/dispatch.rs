@@ -92,6 +92,7 @@ impl Engine {
         let mut busy: HashSet<NodeId> = self.flying.clone();
         busy.extend(self.troubles.keys());
         busy.extend(self.unsure.keys());
+        busy.extend(self.unsettled.keys());
         let mut left: Vec<NodeId> = self.blind.keys().map(|(_, node)| *node).collect();
         let mut below: HashSet<NodeId> = HashSet::new();
         while let Some(node) = left.pop() {
@@ -195,6 +196,9 @@ impl Engine {
     pub(super) fn land(&mut self, id: OpId, unfinished: bool) -> Option<Flight> {
         let flight = self.flights.remove(&id)?;
         self.flying.remove(&flight.op.node);
+        for (side, dir) in self.after_flight.remove(&flight.op.node).unwrap_or_default() {
+            self.look_at(side, dir);
+        }
         for dir in &flight.above {
             if let Some(count) = self.relied_on.get_mut(dir) {
                 *count -= 1;
@@ -246,7 +250,9 @@ impl Engine {
         if self.is_in_flight(op.node) {
             return Readiness::Later;
         }
-        let in_doubt = self.troubles.contains_key(&op.node) || self.unsure.contains_key(&op.node);
+        let in_doubt = self.troubles.contains_key(&op.node)
+            || self.unsure.contains_key(&op.node)
+            || self.unsettled.contains_key(&op.node);
         if in_doubt || self.full_for(op) {
             return Readiness::Stale;
         }
@@ -267,7 +273,7 @@ impl Engine {
             return Readiness::Later;
         }
         if let Some(place) = op_place(op)
-            && self.is_written_by_flight(side, place)
+            && self.writer_of(side, place).is_some()
         {
             return Readiness::Later;
         }

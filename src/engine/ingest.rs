@@ -51,10 +51,18 @@ impl Engine {
         // The folder may have been listed before in this look: the newer listing counts.
         look.newcomers.remove(&dir);
         look.replaced_folders.retain(|(parent, _)| *parent != dir);
+        if !look.missing.is_empty() {
+            for (_, child) in self.trees.children(side, dir) {
+                look.missing.remove(&child);
+            }
+        }
         for node in found.folders {
             look.placed.remove(&node);
             look.seen.insert(node);
-            if look.extent == Extent::Full || look.put_off.contains(&node) {
+            if look.gone.remove(&node) {
+                // Its parent was found elsewhere, and it in there.
+                look.want_again(node);
+            } else if look.extent == Extent::Full {
                 look.want(node);
             }
         }
@@ -159,8 +167,8 @@ impl Engine {
     fn meet_folder(&mut self, look: &mut Look, dir: NodeId, entry: Entry) {
         let side = look.side;
         let at = Placement { parent: dir, name: entry.name.clone() };
-        if self.is_written_by_flight(side, &at) {
-            self.dirty[side as usize].insert(dir);
+        if let Some(writer) = self.writer_of(side, &at) {
+            self.look_when_landed(side, writer, dir);
             return;
         }
         let moved = self
@@ -244,11 +252,11 @@ impl Engine {
         }
         left.retain(|(dir, entry)| {
             let at = Placement { parent: *dir, name: entry.name.clone() };
-            let ours = self.is_written_by_flight(side, &at);
-            if ours {
-                self.dirty[side as usize].insert(*dir);
+            let writer = self.writer_of(side, &at);
+            if let Some(writer) = writer {
+                self.look_when_landed(side, writer, *dir);
             }
-            !ours
+            writer.is_none()
         });
         left.retain(|(dir, entry)| !self.place_moved_file(look, *dir, entry));
         if !look.all_listed() {
@@ -288,7 +296,8 @@ impl Engine {
             look.want(from);
             return false;
         }
-        if !look.missing.contains(&node) && self.trees.has(side, from) {
+        let has_left = look.missing.contains(&node) || look.gone.contains(&from);
+        if !has_left && self.trees.has(side, from) {
             // Still where it was: this is a second link to the same file.
             return false;
         }
@@ -312,7 +321,7 @@ impl Engine {
         let mut edits: BTreeMap<NodeId, Option<Facet>> = BTreeMap::new();
         for (node, (dir, entry)) in &look.placed {
             if self.is_disturbed(&look, *node) {
-                self.dirty[side as usize].insert(*dir);
+                self.look_when_landed(side, *node, *dir);
             } else {
                 edits.insert(*node, Some(self.seen_facet(side, *node, *dir, entry)));
             }
@@ -338,6 +347,10 @@ impl Engine {
             self.excuse_half_way(side, node);
             self.trees.settle(node);
             self.lift_failure(node);
+            let written = self.trees.facet(side, node).is_some_and(|f| f.content().is_unread());
+            if side == Side::Local && written {
+                self.note_unsettled(node);
+            }
         }
         self.discard_unborn(&look);
         self.end_look(&look);
@@ -353,8 +366,13 @@ impl Engine {
             let message = "it changes all the time while it is looked at".to_owned();
             self.blind.insert((side, NodeId::ROOT), Problem::Unlisted(message));
             self.end_look(look);
-        } else if look.extent == Extent::Some {
-            self.dirty[side as usize].extend(look.asked());
+        } else {
+            match look.extent {
+                Extent::Some => self.dirty[side as usize].extend(look.asked()),
+                Extent::Full => {
+                    self.full_look_wanted[side as usize] = self.looked[side as usize];
+                }
+            }
         }
     }
 
@@ -380,6 +398,15 @@ impl Engine {
 
     fn is_disturbed(&self, look: &Look, node: NodeId) -> bool {
         look.disturbed.contains(&node) || self.is_in_flight(node)
+    }
+
+    /// Another look at a folder, as soon as no operation changes the node any more.
+    fn look_when_landed(&mut self, side: Side, node: NodeId, dir: NodeId) {
+        if self.is_in_flight(node) {
+            self.after_flight.entry(node).or_default().push((side, dir));
+        } else {
+            self.look_at(side, dir);
+        }
     }
 
     fn seen_facet(&self, side: Side, node: NodeId, dir: NodeId, entry: &Entry) -> Facet {
@@ -423,8 +450,8 @@ impl Engine {
                 continue;
             }
             if self.is_disturbed(look, node) {
-                if let Some(facet) = self.trees.facet(look.side, top) {
-                    self.dirty[look.side as usize].insert(facet.at().parent);
+                if let Some(dir) = self.trees.facet(look.side, top).map(|facet| facet.at().parent) {
+                    self.look_when_landed(look.side, node, dir);
                 }
                 return;
             }

@@ -23,8 +23,6 @@ pub(super) struct Look {
     to_list: VecDeque<NodeId>,
     asked: HashSet<NodeId>,
     listing: HashSet<NodeId>,
-    /// Folders that were gone before their parents were listed.
-    pub(super) put_off: HashSet<NodeId>,
     /// Entries without a node, by folder.
     pub(super) newcomers: BTreeMap<NodeId, Vec<Entry>>,
     /// Folders that stand where another folder stood: which one they are is known at the end.
@@ -41,6 +39,8 @@ pub(super) struct Look {
     confirmations_asked: bool,
     /// Nodes that an operation changed since the look began: what the look saw of them is old.
     pub(super) disturbed: HashSet<NodeId>,
+    /// Folders that were not there when they were listed; nothing in them is where it was.
+    pub(super) gone: HashSet<NodeId>,
     /// Folders that were seen in the listings of their parents.
     pub(super) seen: HashSet<NodeId>,
     /// The side changed under the look: a folder that was seen was not there when it was listed. What
@@ -56,7 +56,6 @@ impl Look {
             to_list: VecDeque::new(),
             asked: HashSet::new(),
             listing: HashSet::new(),
-            put_off: HashSet::new(),
             newcomers: BTreeMap::new(),
             replaced_folders: Vec::new(),
             missing: BTreeSet::new(),
@@ -66,6 +65,7 @@ impl Look {
             confirmed: BTreeSet::new(),
             confirmations_asked: false,
             disturbed: HashSet::new(),
+            gone: HashSet::new(),
             seen: HashSet::new(),
             torn: false,
         };
@@ -107,13 +107,6 @@ impl Look {
         self.listing.remove(&dir);
     }
 
-    /// Lists the folder again when its parent shows it.
-    pub(super) fn put_off(&mut self, dir: NodeId) {
-        self.listing.remove(&dir);
-        self.asked.remove(&dir);
-        self.put_off.insert(dir);
-    }
-
     pub(super) fn all_listed(&self) -> bool {
         self.to_list.is_empty() && self.listing.is_empty()
     }
@@ -125,6 +118,10 @@ impl Look {
 
     pub(super) fn place(&mut self, node: NodeId, dir: NodeId, entry: Entry) {
         self.placed.insert(node, (dir, entry));
+        if self.gone.remove(&node) {
+            // Found after all, elsewhere: that is where its listing is.
+            self.want_again(node);
+        }
     }
 
     /// The absences to confirm, once.

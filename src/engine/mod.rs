@@ -13,6 +13,7 @@ mod pretend;
 mod recover;
 pub mod report;
 mod retry;
+mod watchful;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -30,6 +31,8 @@ use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
+use watchful::Unsettled;
+pub use watchful::{Activity, LookAt, Pending};
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct Settings {
     pub max_duration: Option<std::time::Duration>,
     /// Operations under way at once. The executor's lanes are narrower; the rest waits for flushes.
     pub in_flight_max: usize,
+    /// How long a file must have been quiet before it is sent. `None`: it is sent as it is.
+    pub settle: Option<std::time::Duration>,
     /// Nothing is carried out but reading: each operation is taken to have worked.
     pub pretend: bool,
 }
@@ -85,6 +90,11 @@ pub enum Event {
     Finished {
         op: OpId,
         result: Result<Outcome, Failure>,
+    },
+    /// Something may have changed, or it is time to look.
+    Look {
+        side: Side,
+        at: LookAt,
     },
     /// A service began to receive a file, and will go on with it after a restart.
     SessionBegun {
@@ -199,6 +209,7 @@ pub struct Engine {
     looked: [bool; 2],
     /// How many looks in a row were in vain.
     torn_looks: [u32; 2],
+    full_look_wanted: [bool; 2],
     /// Folders to look at again.
     dirty: [BTreeSet<NodeId>; 2],
     listing_attempts: HashMap<(Side, NodeId), u32>,
@@ -217,6 +228,8 @@ pub struct Engine {
     flights: BTreeMap<OpId, Flight>,
     /// The nodes of the flights.
     flying: HashSet<NodeId>,
+    /// Folders to look at when a node's flight has ended.
+    after_flight: HashMap<NodeId, Vec<(Side, NodeId)>>,
     /// How many flights rely on a folder's path.
     relied_on: HashMap<NodeId, usize>,
     ready: VecDeque<Op>,
@@ -225,6 +238,7 @@ pub struct Engine {
     /// Nodes whose operation found a side changed, with the folders to be looked at before the next.
     unsure: HashMap<NodeId, Vec<(Side, NodeId)>>,
     troubles: BTreeMap<NodeId, Trouble>,
+    unsettled: BTreeMap<NodeId, Unsettled>,
     /// Failed tries, and plans that were built on old sight, in this run.
     attempts: HashMap<NodeId, u32>,
     changes: HashMap<NodeId, u32>,
@@ -272,6 +286,7 @@ impl Engine {
             looks: [None, None],
             looked: [false, false],
             torn_looks: [0, 0],
+            full_look_wanted: [false, false],
             dirty: Default::default(),
             listing_attempts: HashMap::new(),
             blind: HashMap::new(),
@@ -282,12 +297,14 @@ impl Engine {
             sessions: HashMap::new(),
             flights: BTreeMap::new(),
             flying: HashSet::new(),
+            after_flight: HashMap::new(),
             relied_on: HashMap::new(),
             ready: VecDeque::new(),
             plan_wanted: false,
             finished_since_plan: 0,
             unsure: HashMap::new(),
             troubles: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             attempts: HashMap::new(),
             changes: HashMap::new(),
             not_empty: HashSet::new(),
@@ -319,6 +336,7 @@ impl Engine {
             self.take(event)?;
         }
         self.check_time();
+        self.wake_unsettled();
         self.look_around(&mut commands);
         self.plan_and_dispatch(&mut commands)?;
         self.save()?;
@@ -332,6 +350,7 @@ impl Engine {
             return idle;
         }
         idle && self.looked == [true, true]
+            && self.full_look_wanted == [false, false]
             && self.dirty.iter().all(BTreeSet::is_empty)
             && self.ready.is_empty()
             && !self.plan_wanted
@@ -340,7 +359,8 @@ impl Engine {
 
     /// When something that waits for time wants to be tried again.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.troubles.values().filter_map(|trouble| trouble.retry_at).min()
+        let retries = self.troubles.values().filter_map(|trouble| trouble.retry_at);
+        retries.chain(self.next_settled()).min()
     }
 
     fn take(&mut self, event: Event) -> Result<(), Fatal> {
@@ -351,6 +371,10 @@ impl Engine {
                 Ok(())
             }
             Event::Finished { op, result } => self.take_outcome(op, result),
+            Event::Look { side, at } => {
+                self.take_sighting(side, at);
+                Ok(())
+            }
             Event::SessionBegun { node, session } => {
                 self.sessions.insert(node, session.clone());
                 self.unsaved.sessions.insert(node, Some(session));
@@ -387,16 +411,14 @@ impl Engine {
                 look.listed(dir);
                 look.torn = true;
             }
-            Err(ListError::Gone) if self.is_parent_unseen(&look, dir) => {
-                // It may have been renamed: the folder that it was in tells.
-                look.put_off(dir);
-                look.want(self.parent_of(side, dir));
-            }
             Err(ListError::Gone) => {
                 look.listed(dir);
                 look.missing.insert(dir);
-                // What was in it is not there any more either; it may have been moved out before.
-                look.missing.extend(self.trees.children(side, dir).map(|(_, child)| child));
+                look.gone.insert(dir);
+                // It may only have another name now: its parent's listing tells.
+                if let Some(facet) = self.trees.facet(side, dir) {
+                    look.want(facet.at().parent);
+                }
             }
             Err(ListError::Transient(message)) => {
                 look.listed(dir);
@@ -409,15 +431,6 @@ impl Engine {
         }
         self.looks[side as usize] = Some(look);
         Ok(())
-    }
-
-    /// Whether the look goes without the folder that holds `dir`.
-    fn is_parent_unseen(&self, look: &Look, dir: NodeId) -> bool {
-        self.trees.has(look.side, dir) && !look.covers(self.parent_of(look.side, dir))
-    }
-
-    fn parent_of(&self, side: Side, node: NodeId) -> NodeId {
-        self.trees.facet(side, node).map_or(NodeId::ROOT, |facet| facet.physical().parent)
     }
 
     fn take_confirmation(&mut self, side: Side, node: NodeId, result: Result<bool, ListError>) {
@@ -468,7 +481,12 @@ impl Engine {
                 self.dirty[side as usize].clear();
                 self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
             }
-        } else if self.looked == [true, true] && !self.dirty[side as usize].is_empty() {
+        } else if self.looked != [true, true] {
+            // The first look at the other side comes first.
+        } else if std::mem::take(&mut self.full_look_wanted[side as usize]) {
+            self.dirty[side as usize].clear();
+            self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
+        } else if !self.dirty[side as usize].is_empty() {
             let dirty = std::mem::take(&mut self.dirty[side as usize]);
             let dirs: Vec<NodeId> =
                 dirty.into_iter().filter(|dir| self.trees.has(side, *dir)).collect();
@@ -504,10 +522,12 @@ impl Engine {
             || self.looks[side as usize].as_ref().is_some_and(|look| look.covers(dir))
     }
 
-    fn is_written_by_flight(&self, side: Side, at: &Placement) -> bool {
-        self.flights
-            .values()
-            .any(|flight| flight.place.as_ref().is_some_and(|(s, place)| *s == side && place == at))
+    /// The node whose operation under way puts something at that place.
+    fn writer_of(&self, side: Side, at: &Placement) -> Option<NodeId> {
+        let writes = |flight: &&Flight| {
+            flight.place.as_ref().is_some_and(|(s, place)| *s == side && place == at)
+        };
+        self.flights.values().find(writes).map(|flight| flight.op.node)
     }
 
     fn is_blind(&self, node: NodeId) -> bool {
