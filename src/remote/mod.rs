@@ -4,6 +4,7 @@
 //! decisions: they map the engine's verbs to a service and its answers to `RemoteError`.
 
 pub mod dir;
+pub mod http;
 
 use std::time::Duration;
 
