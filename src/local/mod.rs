@@ -69,6 +69,20 @@ pub enum SkipReason {
     Unreadable,
 }
 
+impl SkipReason {
+    /// What it is, for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            SkipReason::Symlink => "symbolic link",
+            SkipReason::Special => "special file",
+            SkipReason::Mount => "mount point",
+            SkipReason::BadName => "name that is not valid text",
+            SkipReason::Duplicate => "second item of the same name",
+            SkipReason::Unreadable => "unreadable item",
+        }
+    }
+}
+
 /// An item that a listing saw but cannot offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
@@ -120,9 +134,9 @@ pub struct Sealed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     pub key: StageKey,
-    /// True if this is not what was staged but the file that it displaced: it may be the only copy
-    /// of something that a user wrote.
-    pub displaced: bool,
+    /// Set if this is not what was staged but the file that it displaced, as it is now: it may be
+    /// the only copy of something that a user wrote.
+    pub displaced: Option<Stamp>,
 }
 
 /// What `install` found in the way, apart from what it expected.
@@ -171,6 +185,8 @@ pub trait LocalFs: Send + Sync + 'static {
     async fn discard(&self, key: StageKey) -> Result<()>;
     /// Staged files of earlier runs.
     async fn leftovers(&self) -> Result<Vec<Leftover>>;
+    /// Moves a displaced file to the trash, as the old version of `was`.
+    async fn retire(&self, key: StageKey, was: &RelPath) -> Result<()>;
     /// Gives a displaced file a name in the tree again; `Occupied` if the name is taken.
     async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()>;
 

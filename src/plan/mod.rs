@@ -4,7 +4,15 @@
 //! what those touch. Knows nothing about providers (but for the name rules it is handed), retries
 //! or time.
 
+mod brake;
+pub mod conflict_name;
+mod diff;
+mod merge;
+mod names;
 pub mod op;
+mod repair;
+mod target;
+mod why;
 
 use std::collections::HashSet;
 
@@ -83,7 +91,35 @@ pub struct Constraints<'a> {
     pub conflict_mark: &'a str,
 }
 
-/// See the module text.
-pub fn plan(_trees: &Trees, _constraints: &Constraints<'_>) -> Plan {
-    Plan::default()
+/// What can be done now. `Trees::settle` must have been called for every node that changed.
+///
+/// Costs as much as there are nodes that diverge, however large the trees are.
+pub fn plan(trees: &Trees, constraints: &Constraints<'_>) -> Plan {
+    plan_of(trees, constraints, trees.divergent().iter().copied())
+}
+
+/// The same plan, found by looking at every node: what `plan` is tested against.
+pub fn plan_all(trees: &Trees, constraints: &Constraints<'_>) -> Plan {
+    plan_of(trees, constraints, trees.ids())
+}
+
+fn plan_of(
+    trees: &Trees,
+    constraints: &Constraints<'_>,
+    subjects: impl Iterator<Item = NodeId>,
+) -> Plan {
+    let mut target = merge::merge(trees, constraints, subjects);
+    let binds = repair::repair(&mut target);
+    if !binds.is_empty() {
+        return Plan { binds, ..Plan::default() };
+    }
+    let holds = names::holds(&target, &mut names::Occupants::new(&target));
+    let brakes = brake::brakes(&target);
+    let held: HashSet<NodeId> = holds
+        .iter()
+        .map(|hold| hold.node)
+        .chain(brakes.iter().flat_map(|brake| brake.nodes.iter().copied()))
+        .collect();
+    let (ops, waiting) = diff::Diff::new(&target, &held).run();
+    Plan { binds, ops, waiting, holds, brakes }
 }

@@ -285,6 +285,10 @@ pub trait Remote: Send + Sync + 'static {
     async fn finish_upload(&self, session: &UploadSession) -> Result<Option<Entry>>;
     async fn abort_upload(&self, session: &UploadSession) -> Result<()>;
 
+    /// Removes what an upload of that key, whose process was killed, may have left. What it had
+    /// displaced is kept in the remote's trash. Nothing there is success.
+    async fn clean_up(&self, key: u64) -> Result<()>;
+
     async fn download(&self, target: &Locator, expected: &Stamp, from: u64) -> Result<Download>;
     /// Changes parent, name, or (where `moves` is `Atomic`) both. Never replaces.
     async fn relocate(

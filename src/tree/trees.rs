@@ -108,6 +108,14 @@ impl Trees {
         self.path_by(id, |node| self.facet(side, node).map(Facet::physical))
     }
 
+    /// Who is at a physical path of a side.
+    pub fn resolve(&self, side: Side, path: &RelPath) -> Option<NodeId> {
+        path.components().try_fold(NodeId::ROOT, |parent, component| {
+            let name = Name::new(component).ok()?;
+            self.occupant(side, &Placement { parent, name })
+        })
+    }
+
     /// The path that a person knows the node by: from the first of base, local, remote that has it.
     pub fn display_path(&self, id: NodeId) -> RelPath {
         let place = |node| {

@@ -1,0 +1,212 @@
+//! Folds the outcome of an operation into the trees: what is *now* there, never what was intended.
+
+use super::ingest::is_racy;
+use super::job::{OpId, Outcome};
+use super::report::{OpKind, OpReport, OpResult};
+use super::{Engine, Failure, Fatal, Flight};
+use crate::clock::Timestamp;
+use crate::plan::{Action, Why};
+use crate::store::NewHistory;
+use crate::tree::{Content, Digest, Entry, Facet, Name, NodeId, Placement, RelPath, Side};
+
+impl Engine {
+    pub(super) fn take_outcome(
+        &mut self,
+        op: OpId,
+        result: Result<Outcome, Failure>,
+    ) -> Result<(), Fatal> {
+        let Some(flight) = self.land(op) else { return Ok(()) };
+        match result {
+            Ok(outcome) => {
+                self.troubles.remove(&flight.op.node);
+                let report = self.report(&flight, &outcome);
+                self.witness(&flight, outcome);
+                self.publish(&flight, report);
+                Ok(())
+            }
+            Err(failure) => self.take_failure(&flight, failure),
+        }
+    }
+
+    fn witness(&mut self, flight: &Flight, outcome: Outcome) {
+        let (node, side) = (flight.op.node, flight.op.side);
+        match (&flight.op.action, outcome) {
+            (Action::Mkdir { at }, Outcome::Placed(entry)) => {
+                self.adopt(side, node, at, Content::Dir, entry);
+            }
+            (Action::Move { to }, Outcome::Placed(entry)) => {
+                if let Some(content) = self.content_of(side, node) {
+                    self.adopt(side, node, to, content, entry);
+                }
+            }
+            (Action::Park, Outcome::Placed(entry)) => self.park(side, node, entry),
+            (Action::KeepBoth { copy }, Outcome::Placed(entry)) => {
+                self.set_aside(node, copy, entry);
+            }
+            (Action::Transfer { at, content }, Outcome::Uploaded { entry, .. }) => match entry {
+                Some(entry) => self.adopt(side, node, at, *content, entry),
+                None => self.look_at(side, at.parent),
+            },
+            (
+                Action::Transfer { at, .. },
+                Outcome::Downloaded { entry, digest, kept, at: read_at, .. },
+            ) => {
+                let path = flight.job.task_path();
+                self.note_racy(Side::Local, node, &entry, read_at);
+                self.adopt(side, node, at, Content::Is(digest), entry);
+                self.learn(Side::Remote, node, digest);
+                if let Some(kept) = kept {
+                    self.record_conflict(&path, &kept, "edited while it was replaced");
+                    self.look_at(Side::Local, at.parent);
+                }
+            }
+            (Action::Transfer { .. }, Outcome::Same { digest, .. }) => {
+                self.learn(Side::Remote, node, digest);
+            }
+            (Action::Delete, Outcome::Deleted) => self.trees.set_facet(side, node, None),
+            (Action::Learn, Outcome::Learned { digest, at }) => {
+                if let Some(facet) = self.trees.facet(side, node)
+                    && is_racy(&facet.rev, at.0)
+                {
+                    self.racy.insert((side, node));
+                }
+                self.learn(side, node, digest);
+            }
+            (action, outcome) => {
+                // The executor answers each task with its own outcome.
+                debug_assert!(false, "{action:?} ended as {outcome:?}");
+            }
+        }
+        self.trees.settle(node);
+    }
+
+    fn content_of(&self, side: Side, node: NodeId) -> Option<Content> {
+        self.trees.facet(side, node).map(|facet| *facet.content())
+    }
+
+    /// Records what a side now has. If the place is already known to be somebody else's, the side
+    /// changed under us: look again.
+    fn adopt(&mut self, side: Side, node: NodeId, at: &Placement, content: Content, entry: Entry) {
+        let taken = self.trees.occupant(side, at).is_some_and(|other| other != node);
+        if taken || !self.trees.has(side, at.parent) {
+            self.look_at(side, at.parent);
+            return;
+        }
+        let facet = Facet::new(at.clone(), content, entry.item, entry.rev);
+        self.trees.set_facet(side, node, Some(facet));
+    }
+
+    fn park(&mut self, side: Side, node: NodeId, entry: Entry) {
+        let Some(mut facet) = self.trees.facet(side, node).cloned() else { return };
+        facet.item = entry.item;
+        facet.rev = entry.rev;
+        facet.parked = Some(entry.name);
+        self.trees.set_facet(side, node, Some(facet));
+    }
+
+    /// Our version has its own name and becomes a node of its own; the old node is now deleted here
+    /// and edited there, which needs no further rule.
+    fn set_aside(&mut self, node: NodeId, copy: &Name, entry: Entry) {
+        let Some(facet) = self.trees.facet(Side::Local, node).cloned() else { return };
+        let path = self.trees.path(Side::Local, node).unwrap_or_default();
+        self.trees.set_facet(Side::Local, node, None);
+        let at = Placement { parent: facet.at().parent, name: copy.clone() };
+        let copy_path = path.parent().unwrap_or_default().join(copy);
+        let copy_node = self.trees.create(crate::tree::Kind::File);
+        self.adopt(Side::Local, copy_node, &at, *facet.content(), entry);
+        self.record_conflict(&path, &copy_path, "edited on both sides");
+    }
+
+    fn learn(&mut self, side: Side, node: NodeId, digest: Digest) {
+        let Some(facet) = self.trees.facet(side, node) else { return };
+        if !facet.content().is_unread() {
+            return;
+        }
+        let parked = facet.parked.clone();
+        let mut read = facet.clone().with_register(facet.at().clone(), Content::Is(digest));
+        read.parked = parked;
+        self.trees.set_facet(side, node, Some(read));
+        self.trees.settle(node);
+    }
+
+    fn note_racy(&mut self, side: Side, node: NodeId, entry: &Entry, read_at: Timestamp) {
+        if is_racy(&entry.rev, read_at.0) {
+            self.racy.insert((side, node));
+        } else {
+            self.racy.remove(&(side, node));
+        }
+    }
+
+    /// Asks for another look at a folder.
+    pub(super) fn look_at(&mut self, side: Side, dir: NodeId) {
+        self.dirty[side as usize].insert(dir);
+    }
+
+    pub(super) fn record_conflict(&mut self, path: &RelPath, copy: &RelPath, rule: &'static str) {
+        self.totals.conflicts += 1;
+        self.unsaved.conflicts.push((path.to_string(), copy.to_string(), rule));
+    }
+
+    // ---- telling -----------------------------------------------------------------------------
+
+    fn report(&mut self, flight: &Flight, outcome: &Outcome) -> OpReport {
+        let op = &flight.op;
+        let path = self.report_path(flight);
+        let mut report = OpReport::new(OpKind::of(op), op.side, path.to_string(), op.why);
+        match outcome {
+            Outcome::Uploaded { sent, instant, .. } => {
+                report.bytes = *sent;
+                report.result = if *instant { OpResult::Instant } else { OpResult::Done };
+            }
+            Outcome::Downloaded { received, .. } => report.bytes = *received,
+            Outcome::Same { received, .. } => {
+                report.bytes = *received;
+                report.result = OpResult::Same;
+            }
+            Outcome::Placed(_) | Outcome::Deleted | Outcome::Learned { .. } => {}
+        }
+        if matches!(op.action, Action::Move { .. } | Action::KeepBoth { .. } | Action::Park) {
+            report.to = flight.job.target_path().map(|path| path.to_string());
+        }
+        if let (Action::Move { .. }, Why::NameTaken, Some(to)) = (&op.action, op.why, &report.to)
+            && let Ok(copy) = RelPath::new(to)
+        {
+            self.record_conflict(&path, &copy, "both sides used the name");
+        }
+        report
+    }
+
+    /// The path that a person knows.
+    pub(super) fn report_path(&self, flight: &Flight) -> RelPath {
+        match flight.op.action {
+            Action::Mkdir { .. } | Action::Transfer { .. } => flight.job.task_path(),
+            Action::Move { .. }
+            | Action::Park
+            | Action::Delete
+            | Action::KeepBoth { .. }
+            | Action::Learn => {
+                let known = self.trees.facet(flight.op.side, flight.op.node);
+                if known.is_some_and(|facet| facet.parked.is_some()) {
+                    return self.trees.display_path(flight.op.node);
+                }
+                flight.job.task_path()
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self, flight: &Flight, report: OpReport) {
+        self.totals.add(&report);
+        if !matches!(flight.op.action, Action::Learn | Action::Park) {
+            self.unsaved.history.push(NewHistory {
+                path: report.path.clone(),
+                moved_to: report.to.clone(),
+                op: report.op.as_str().to_owned(),
+                side: report.side.to_string(),
+                why: report.why.to_string(),
+                bytes: report.bytes,
+                error: report.error.clone(),
+            });
+        }
+        self.reports.push(report);
+    }
+}

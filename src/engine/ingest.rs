@@ -1,0 +1,519 @@
+//! Turns what was seen into tree edits: the only code that decides which node an entry is.
+//!
+//! A wrong guess costs a needless move or copy, never bytes, because content is merged on its own.
+//! Belief, in order: the entry is where its node was and is the same item; the item is known from
+//! somewhere else (it was moved); a node of that kind stood at that place (it was replaced); new.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::look::{Extent, Look};
+use super::{Command, Engine, Problem};
+use crate::local::{Listing, SkipReason, Skipped};
+use crate::remote::Locator;
+use crate::tree::path::INTERNAL_PREFIX;
+use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, RelPath, Rev, Side};
+
+/// Names that foldsync gives to parked items. What else starts with the internal prefix is staged.
+pub(super) const PARK_PREFIX: &str = ".foldsync-park-";
+
+/// What the comparison of one listing with the trees found.
+#[derive(Default)]
+struct Differences {
+    changed: Vec<(NodeId, Entry)>,
+    newcomers: Vec<Entry>,
+    missing: Vec<NodeId>,
+    folders: Vec<NodeId>,
+    ignored: Vec<NodeId>,
+    masked: Vec<(NodeId, SkipReason)>,
+}
+
+impl Engine {
+    // ---- one listing ---------------------------------------------------------------------
+
+    /// Folds a complete listing of one folder into the look.
+    pub(super) fn listed(&mut self, mut look: Look, dir: NodeId, listing: Listing) {
+        look.listed(dir);
+        let side = look.side;
+        let path = self.path_in_look(&look, dir);
+        self.see_ignore_file(side, &path, listing.ignore_file.as_deref());
+        self.blocked.retain(|(s, parent, _), _| *s != side || *parent != dir);
+        self.blind.remove(&(side, dir));
+        self.unmask_children(side, dir);
+        self.see_skipped(side, dir, &path, &listing.skipped);
+
+        let found = self.compare(side, dir, &path, listing);
+        for (node, reason) in found.masked {
+            self.blind.insert((side, node), Problem::Masked(reason));
+        }
+        // The folder may have been listed before in this look: the newer listing counts.
+        look.newcomers.remove(&dir);
+        look.replaced_folders.retain(|(parent, _)| *parent != dir);
+        for node in found.folders {
+            look.placed.remove(&node);
+            if look.extent == Extent::Full {
+                look.want(node);
+            }
+        }
+        look.missing.extend(found.missing);
+        look.ignored.extend(found.ignored);
+        for (node, entry) in found.changed {
+            look.place(node, dir, entry);
+        }
+        for entry in found.newcomers {
+            match entry.kind {
+                Kind::File => look.newcomers.entry(dir).or_default().push(entry),
+                Kind::Dir => self.meet_folder(&mut look, dir, entry),
+            }
+        }
+        self.looks[side as usize] = Some(look);
+    }
+
+    /// What hid a child is listed anew with its folder.
+    fn unmask_children(&mut self, side: Side, dir: NodeId) {
+        let trees = &self.trees;
+        self.blind.retain(|(s, node), problem| {
+            let parent = trees.facet(side, *node).map(|facet| facet.at().parent);
+            *s != side || parent != Some(dir) || matches!(problem, Problem::Unlisted(_))
+        });
+    }
+
+    fn see_ignore_file(&mut self, side: Side, path: &RelPath, text: Option<&str>) {
+        if side == Side::Local {
+            self.rules.set_folder(path, text.unwrap_or_default());
+        }
+    }
+
+    fn see_skipped(&mut self, side: Side, dir: NodeId, path: &RelPath, skipped: &[Skipped]) {
+        for item in skipped {
+            let shown =
+                if path.is_root() { item.name.clone() } else { format!("{path}/{}", item.name) };
+            if let Ok(name) = Name::new(&item.name)
+                && self.rules.is_ignored(&path.join(&name), Kind::File).is_some()
+            {
+                continue;
+            }
+            self.blocked.insert((side, dir, item.name.clone()), (item.reason, shown));
+        }
+    }
+
+    /// Walks a listing and the known children side by side; both are sorted by name.
+    fn compare(&self, side: Side, dir: NodeId, path: &RelPath, listing: Listing) -> Differences {
+        let mut found = Differences::default();
+        let masked: BTreeMap<&str, SkipReason> =
+            listing.skipped.iter().map(|s| (s.name.as_str(), s.reason)).collect();
+        let ignored = |name: &Name, kind| {
+            !self.rules.is_empty() && self.rules.is_ignored(&path.join(name), kind).is_some()
+        };
+        let mut children = self.trees.children(side, dir).peekable();
+        let mut absent =
+            |name: &Name, node: NodeId, found: &mut Differences| match masked.get(name.as_str()) {
+                Some(reason) => found.masked.push((node, *reason)),
+                None if ignored(name, self.trees.kind(node)) => found.ignored.push(node),
+                None => found.missing.push(node),
+            };
+        for entry in listing.entries {
+            while let Some((name, node)) = children.next_if(|(name, _)| **name < entry.name) {
+                absent(name, node, &mut found);
+            }
+            let known = children.next_if(|(name, _)| **name == entry.name).map(|(_, node)| node);
+            if is_staged(&entry.name) {
+                continue;
+            }
+            if ignored(&entry.name, entry.kind) {
+                found.ignored.extend(known);
+                continue;
+            }
+            let facet = known.and_then(|node| Some((node, self.trees.facet(side, node)?)));
+            match facet {
+                Some((node, facet)) if is_same_item(facet, self.trees.kind(node), &entry) => {
+                    if entry.kind == Kind::Dir {
+                        found.folders.push(node);
+                    } else if !self.is_unchanged(side, node, facet, &entry) {
+                        found.changed.push((node, entry));
+                    }
+                }
+                Some((node, _)) => {
+                    found.missing.push(node);
+                    found.newcomers.push(entry);
+                }
+                None => found.newcomers.push(entry),
+            }
+        }
+        for (name, node) in children {
+            absent(name, node, &mut found);
+        }
+        found
+    }
+
+    fn is_unchanged(&self, side: Side, node: NodeId, facet: &Facet, entry: &Entry) -> bool {
+        facet.rev == entry.rev
+            && facet.content().size() == entry.size
+            && !self.racy.contains(&(side, node))
+    }
+
+    /// A folder that is not where it was known: moved, new, or in another folder's place.
+    fn meet_folder(&mut self, look: &mut Look, dir: NodeId, entry: Entry) {
+        let side = look.side;
+        let at = Placement { parent: dir, name: entry.name.clone() };
+        if self.is_written_by_flight(side, &at) {
+            self.dirty[side as usize].insert(dir);
+            return;
+        }
+        let moved = self
+            .trees
+            .by_item(side, &entry.item)
+            .filter(|node| self.trees.kind(*node) == Kind::Dir && !self.is_blind(*node));
+        let replaced = self.trees.occupant(side, &at).filter(|n| self.trees.kind(*n) == Kind::Dir);
+        match (moved, replaced) {
+            (Some(node), _) => {
+                look.place(node, dir, entry);
+                look.want(node);
+            }
+            (None, Some(_)) => look.replaced_folders.push((dir, entry)),
+            (None, None) => {
+                let node = self.trees.create(Kind::Dir);
+                look.place(node, dir, entry);
+                look.want(node);
+            }
+        }
+    }
+
+    // ---- the end of a look ---------------------------------------------------------------
+
+    /// Goes on with a look whose listings are in. Returns the commands it still needs; when there
+    /// are none and nothing is outstanding, the look has been applied.
+    pub(super) fn advance_look(&mut self, mut look: Look) -> Vec<Command> {
+        let side = look.side;
+        if !look.all_listed() {
+            self.looks[side as usize] = Some(look);
+            return Vec::new();
+        }
+        self.place_replaced_folders(&mut look);
+        if look.all_listed() {
+            self.place_files(&mut look);
+        }
+        if !look.all_listed() {
+            self.looks[side as usize] = Some(look);
+            return Vec::new();
+        }
+        let gone = look.absences_to_confirm();
+        let commands: Vec<Command> = gone
+            .into_iter()
+            .filter_map(|node| {
+                let target = self.locator(side, node);
+                if target.is_none() {
+                    look.confirming.remove(&node);
+                }
+                Some(Command::Confirm { side, node, target: target? })
+            })
+            .collect();
+        if look.is_confirmed() {
+            self.apply_look(look);
+        } else {
+            self.looks[side as usize] = Some(look);
+        }
+        commands
+    }
+
+    /// A folder in the place of another: the same node with a new item, unless the old item was
+    /// found elsewhere.
+    fn place_replaced_folders(&mut self, look: &mut Look) {
+        for (dir, entry) in std::mem::take(&mut look.replaced_folders) {
+            let at = Placement { parent: dir, name: entry.name.clone() };
+            let stood =
+                self.trees.occupant(look.side, &at).filter(|node| !look.placed.contains_key(node));
+            let node = stood.unwrap_or_else(|| self.trees.create(Kind::Dir));
+            look.place(node, dir, entry);
+            look.want(node);
+        }
+    }
+
+    fn place_files(&mut self, look: &mut Look) {
+        let side = look.side;
+        let mut left: Vec<(NodeId, Entry)> = Vec::new();
+        for (dir, entries) in std::mem::take(&mut look.newcomers) {
+            left.extend(entries.into_iter().map(|entry| (dir, entry)));
+        }
+        left.retain(|(dir, entry)| {
+            let at = Placement { parent: *dir, name: entry.name.clone() };
+            let ours = self.is_written_by_flight(side, &at);
+            if ours {
+                self.dirty[side as usize].insert(*dir);
+            }
+            !ours
+        });
+        left.retain(|(dir, entry)| !self.place_moved_file(look, *dir, entry));
+        if !look.all_listed() {
+            // A folder from which something was moved must be listed first; then again from here.
+            for (dir, entry) in left {
+                look.newcomers.entry(dir).or_default().push(entry);
+            }
+            return;
+        }
+        left.retain(|(dir, entry)| !self.place_replaced_file(look, *dir, entry));
+        for (dir, entry) in left {
+            let node = self.trees.create(Kind::File);
+            look.place(node, dir, entry);
+        }
+    }
+
+    /// Whether the item is known from another place that it has left.
+    fn place_moved_file(&mut self, look: &mut Look, dir: NodeId, entry: &Entry) -> bool {
+        let side = look.side;
+        let Some(node) = self.trees.by_item(side, &entry.item) else { return false };
+        let Some(facet) = self.trees.facet(side, node) else { return false };
+        if self.trees.kind(node) != Kind::File
+            || look.placed.contains_key(&node)
+            || self.is_blind(node)
+            || !is_surely_same_file(facet, entry)
+        {
+            return false;
+        }
+        if let Some(copy) = self.kept_copies.get(&node)
+            && (copy.parent, &copy.name) == (dir, &entry.name)
+        {
+            // Killed while setting a version aside: the item under the copy's name is the copy.
+            return false;
+        }
+        let from = facet.physical().parent;
+        if !look.covers(from) && self.trees.has(side, from) {
+            look.want(from);
+            return false;
+        }
+        if !look.missing.contains(&node) && self.trees.has(side, from) {
+            // Still where it was: this is a second link to the same file.
+            return false;
+        }
+        look.place(node, dir, entry.clone());
+        true
+    }
+
+    fn place_replaced_file(&mut self, look: &mut Look, dir: NodeId, entry: &Entry) -> bool {
+        let at = Placement { parent: dir, name: entry.name.clone() };
+        let Some(node) = self.trees.occupant(look.side, &at) else { return false };
+        if self.trees.kind(node) != Kind::File || look.placed.contains_key(&node) {
+            return false;
+        }
+        look.place(node, dir, entry.clone());
+        true
+    }
+
+    /// Changes the trees by what the look found, all at once.
+    fn apply_look(&mut self, look: Look) {
+        let side = look.side;
+        let mut edits: BTreeMap<NodeId, Option<Facet>> = BTreeMap::new();
+        for (node, (dir, entry)) in &look.placed {
+            if self.is_disturbed(&look, *node) {
+                self.dirty[side as usize].insert(*dir);
+            } else {
+                edits.insert(*node, Some(self.seen_facet(side, *node, *dir, entry)));
+            }
+        }
+        for node in &look.confirmed {
+            if !self.is_disturbed(&look, *node) {
+                self.lose_subtree(&look, *node, &mut edits);
+            }
+        }
+        if let Some(dir) = self.clashes(side, &edits) {
+            // The side changed while it was listed, or we changed it: look again.
+            self.dirty[side as usize].extend([dir]);
+            self.dirty[side as usize].extend(look.placed.values().map(|(dir, _)| *dir));
+            self.discard_unborn(&look);
+            self.end_look(&look);
+            return;
+        }
+        let changed: Vec<NodeId> = edits.keys().copied().collect();
+        for node in &changed {
+            self.racy.remove(&(side, *node));
+        }
+        self.trees.set_facets(side, edits.into_iter().collect());
+        for node in &look.ignored {
+            self.forget_subtree(*node);
+        }
+        for node in changed {
+            self.trees.settle(node);
+            self.lift_failure(node);
+        }
+        self.discard_unborn(&look);
+        self.end_look(&look);
+    }
+
+    fn end_look(&mut self, look: &Look) {
+        if look.extent == Extent::Full {
+            self.looked[look.side as usize] = true;
+        }
+        self.plan_wanted = true;
+    }
+
+    /// Nodes made for newcomers that then were not placed.
+    fn discard_unborn(&mut self, look: &Look) {
+        for node in look.placed.keys() {
+            let unborn = self
+                .trees
+                .get(*node)
+                .is_some_and(|n| n.base.is_none() && n.local.is_none() && n.remote.is_none());
+            if unborn {
+                self.trees.forget(*node);
+            }
+        }
+    }
+
+    fn is_disturbed(&self, look: &Look, node: NodeId) -> bool {
+        look.disturbed.contains(&node) || self.is_in_flight(node)
+    }
+
+    fn seen_facet(&self, side: Side, node: NodeId, dir: NodeId, entry: &Entry) -> Facet {
+        let old = self.trees.facet(side, node);
+        let content = match old {
+            Some(old)
+                if is_same_item(old, self.trees.kind(node), entry)
+                    && self.is_unchanged(side, node, old, entry) =>
+            {
+                *old.content()
+            }
+            Some(_) | None => entry.content(),
+        };
+        let place = |name: Name| Placement { parent: dir, name };
+        let (at, parked) = match (entry.name.as_str().strip_prefix(PARK_PREFIX), old) {
+            (None, _) => (place(entry.name.clone()), None),
+            (Some(_), Some(old)) => (place(old.at().name.clone()), Some(entry.name.clone())),
+            // Parked by a state database that is lost: it gets a name that people can see.
+            (Some(key), None) => {
+                let name = Name::new(&format!("foldsync-recovered-{key}"));
+                (place(name.unwrap_or(entry.name.clone())), Some(entry.name.clone()))
+            }
+        };
+        let mut facet = Facet::new(at, content, entry.item.clone(), entry.rev.clone());
+        facet.parked = parked;
+        facet
+    }
+
+    /// A node that is surely gone, with everything below it that was not found elsewhere.
+    fn lose_subtree(&self, look: &Look, top: NodeId, edits: &mut BTreeMap<NodeId, Option<Facet>>) {
+        let mut left = vec![top];
+        while let Some(node) = left.pop() {
+            if edits.contains_key(&node) || self.is_disturbed(look, node) {
+                continue;
+            }
+            edits.insert(node, None);
+            left.extend(self.trees.children(look.side, node).map(|(_, child)| child));
+        }
+    }
+
+    /// The folder of a place that two nodes would have after the edits.
+    fn clashes(&self, side: Side, edits: &BTreeMap<NodeId, Option<Facet>>) -> Option<NodeId> {
+        let mut places = HashSet::new();
+        for facet in edits.values().flatten() {
+            let place = facet.physical();
+            let held = self.trees.occupant(side, &place).filter(|node| !edits.contains_key(node));
+            let parent = place.parent;
+            let orphaned = parent != NodeId::ROOT
+                && match edits.get(&parent) {
+                    Some(edit) => edit.is_none(),
+                    None => !self.trees.has(side, parent),
+                };
+            if held.is_some() || orphaned || !places.insert(place) {
+                return Some(if orphaned { NodeId::ROOT } else { parent });
+            }
+        }
+        None
+    }
+
+    fn forget_subtree(&mut self, top: NodeId) {
+        let mut left = vec![top];
+        let mut all = BTreeSet::new();
+        while let Some(node) = left.pop() {
+            if all.insert(node) {
+                for side in Side::BOTH {
+                    left.extend(self.trees.children(side, node).map(|(_, child)| child));
+                }
+            }
+        }
+        if !all.iter().any(|node| self.is_in_flight(*node)) {
+            all.into_iter().for_each(|node| self.trees.forget(node));
+        }
+    }
+
+    // ---- where things are -----------------------------------------------------------------
+
+    /// The path of a folder that the look may have found, but the trees do not know yet.
+    pub(super) fn path_in_look(&self, look: &Look, dir: NodeId) -> RelPath {
+        let mut names = Vec::new();
+        let mut at = dir;
+        while at != NodeId::ROOT && names.len() < 100_000 {
+            let step = match look.placed.get(&at) {
+                Some((parent, entry)) => Some((*parent, entry.name.clone())),
+                None => self.trees.facet(look.side, at).map(|facet| {
+                    let place = facet.physical();
+                    (place.parent, place.name)
+                }),
+            };
+            let Some((parent, name)) = step else { break };
+            names.push(name);
+            at = parent;
+        }
+        names.iter().rev().fold(RelPath::root(), |path, name| path.join(name))
+    }
+
+    /// How to address a folder that is to be listed.
+    pub(super) fn locator_in_look(&self, look: &Look, dir: NodeId) -> Locator {
+        let item = |node: NodeId| -> Option<ItemId> {
+            match look.placed.get(&node) {
+                Some((_, entry)) => Some(entry.item.clone()),
+                None => self.trees.facet(look.side, node).map(|facet| facet.item.clone()),
+            }
+        };
+        let parent = match look.placed.get(&dir) {
+            Some((parent, _)) => Some(*parent),
+            None => self.trees.facet(look.side, dir).map(|facet| facet.at().parent),
+        };
+        Locator {
+            id: item(dir),
+            path: self.path_in_look(look, dir),
+            parent_id: parent.and_then(item),
+            kind: Kind::Dir,
+        }
+    }
+}
+
+/// Uploads under way, ours or another device's: not content yet.
+fn is_staged(name: &Name) -> bool {
+    name.as_str().starts_with(INTERNAL_PREFIX) && !name.as_str().starts_with(PARK_PREFIX)
+}
+
+fn is_same_item(facet: &Facet, kind: Kind, entry: &Entry) -> bool {
+    facet.item == entry.item && kind == entry.kind
+}
+
+/// An inode number alone proves nothing: it may have been given to another file since. A birth time
+/// does, and so do equal size and modification time. (MV-24)
+fn is_surely_same_file(facet: &Facet, entry: &Entry) -> bool {
+    match &entry.item {
+        ItemId::Key(_) => true,
+        ItemId::Inode { born_ns, .. } => {
+            *born_ns != 0
+                || (facet.content().size() == entry.size && has_same_mtime(&facet.rev, &entry.rev))
+        }
+    }
+}
+
+fn has_same_mtime(a: &Rev, b: &Rev) -> bool {
+    a.modified_ns().is_some() && a.modified_ns() == b.modified_ns()
+}
+
+/// Whether a content that was read at `at_ns` may have been written again within the same tick of the
+/// file system's clock, so that the times cannot tell.
+pub(super) fn is_racy(rev: &Rev, at_ns: i64) -> bool {
+    /// Linux stamps files with a clock of 1 to 10 ms.
+    const FINE_NS: i64 = 50_000_000;
+    /// File systems that keep whole seconds, or two.
+    const COARSE_NS: i64 = 2_000_000_000;
+    match rev {
+        Rev::Tag { .. } => false,
+        Rev::Stat { mtime_ns, ctime_ns } => {
+            let coarse = mtime_ns % 1_000_000_000 == 0 && ctime_ns % 1_000_000_000 == 0;
+            let tick_ns = if coarse { COARSE_NS } else { FINE_NS };
+            at_ns.saturating_sub(*mtime_ns) < tick_ns
+        }
+    }
+}

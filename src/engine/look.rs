@@ -1,0 +1,122 @@
+//! One look at a side: which folders are to be listed, and what was found that has no node yet.
+//!
+//! A look is complete or it says nothing: the trees change only when every folder of it was listed
+//! and every absence was confirmed. `ingest` decides which node each newcomer is.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use crate::tree::{Entry, NodeId, Side};
+
+/// How much of a side is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// The whole tree, folder by folder.
+    Full,
+    /// The folders that were asked for, and folders that turn out to be new.
+    Some,
+}
+
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) side: Side,
+    pub(super) extent: Extent,
+    to_list: VecDeque<NodeId>,
+    asked: HashSet<NodeId>,
+    listing: HashSet<NodeId>,
+    /// Entries without a node, by folder.
+    pub(super) newcomers: BTreeMap<NodeId, Vec<Entry>>,
+    /// Folders that stand where another folder stood: which one they are is known at the end.
+    pub(super) replaced_folders: Vec<(NodeId, Entry)>,
+    /// Nodes whose folder was listed without them.
+    pub(super) missing: BTreeSet<NodeId>,
+    /// Nodes that were found changed or elsewhere: now in this folder, as this entry.
+    pub(super) placed: BTreeMap<NodeId, (NodeId, Entry)>,
+    /// Nodes that the rules ignore now.
+    pub(super) ignored: BTreeSet<NodeId>,
+    /// Absences whose confirmation is under way, and those that were confirmed.
+    pub(super) confirming: BTreeSet<NodeId>,
+    pub(super) confirmed: BTreeSet<NodeId>,
+    confirmations_asked: bool,
+    /// Nodes that an operation changed since the look began: what the look saw of them is old.
+    pub(super) disturbed: HashSet<NodeId>,
+}
+
+impl Look {
+    pub(super) fn new(side: Side, extent: Extent, dirs: impl IntoIterator<Item = NodeId>) -> Look {
+        let mut look = Look {
+            side,
+            extent,
+            to_list: VecDeque::new(),
+            asked: HashSet::new(),
+            listing: HashSet::new(),
+            newcomers: BTreeMap::new(),
+            replaced_folders: Vec::new(),
+            missing: BTreeSet::new(),
+            placed: BTreeMap::new(),
+            ignored: BTreeSet::new(),
+            confirming: BTreeSet::new(),
+            confirmed: BTreeSet::new(),
+            confirmations_asked: false,
+            disturbed: HashSet::new(),
+        };
+        for dir in dirs {
+            look.want(dir);
+        }
+        look
+    }
+
+    /// Asks for a folder, once.
+    pub(super) fn want(&mut self, dir: NodeId) {
+        if self.asked.insert(dir) {
+            self.to_list.push_back(dir);
+        }
+    }
+
+    /// Asks for a folder whose listing failed.
+    pub(super) fn want_again(&mut self, dir: NodeId) {
+        self.asked.insert(dir);
+        self.to_list.push_back(dir);
+    }
+
+    /// Whether the folder was, or will be, listed in this look.
+    pub(super) fn covers(&self, dir: NodeId) -> bool {
+        self.asked.contains(&dir)
+    }
+
+    pub(super) fn next_to_list(&mut self) -> Option<NodeId> {
+        let dir = self.to_list.pop_front()?;
+        self.listing.insert(dir);
+        Some(dir)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.listing.len()
+    }
+
+    pub(super) fn listed(&mut self, dir: NodeId) {
+        self.listing.remove(&dir);
+    }
+
+    pub(super) fn all_listed(&self) -> bool {
+        self.to_list.is_empty() && self.listing.is_empty()
+    }
+
+    pub(super) fn place(&mut self, node: NodeId, dir: NodeId, entry: Entry) {
+        self.placed.insert(node, (dir, entry));
+    }
+
+    /// The absences to confirm, once.
+    pub(super) fn absences_to_confirm(&mut self) -> Vec<NodeId> {
+        if std::mem::replace(&mut self.confirmations_asked, true) {
+            return Vec::new();
+        }
+        let gone: Vec<NodeId> =
+            self.missing.iter().filter(|node| !self.placed.contains_key(node)).copied().collect();
+        self.confirming.extend(&gone);
+        gone
+    }
+
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.confirmations_asked && self.confirming.is_empty()
+    }
+}

@@ -1,0 +1,541 @@
+//! The control core: events in, commands out. One thread, no I/O but the store, no clock, no async.
+//!
+//! The life of a change: a *look* lists folders (`look`, `ingest`) and edits the trees; the planner
+//! says what can be done; `dispatch` journals operations and hands them out; `finish` folds their
+//! outcomes back in; `retry` decides about failures. When nothing is left, the pair is in sync.
+
+mod dispatch;
+mod finish;
+mod ingest;
+pub mod job;
+mod look;
+mod recover;
+pub mod report;
+mod retry;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use crate::clock::Timestamp;
+use crate::local::ignore::Rules;
+use crate::local::{FsError, FsErrorKind, Listing, SkipReason};
+use crate::plan::{BrakeLimits, ConflictPolicy, Mode, Op, Plan};
+use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
+use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
+use crate::tree::{HashAlgo, NodeId, Placement, Side, Trees};
+
+pub use dispatch::stage_key;
+use job::{Failure, FailureKind, Job, OpId, Outcome};
+use look::{Extent, Look};
+pub use recover::{LeftoverFate, decide_leftover};
+pub use report::{OpReport, Stop, Summary};
+use retry::Trouble;
+
+/// How a pair is to be kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub mode: Mode,
+    pub conflict: ConflictPolicy,
+    pub brake: BrakeLimits,
+    /// Patterns of the configuration, in gitignore grammar.
+    pub ignore: Vec<String>,
+    /// Part of the names of conflict copies.
+    pub host: String,
+    pub algo: HashAlgo,
+    pub local_names: NameRules,
+    pub remote_names: NameRules,
+    /// Content bytes after which no further transfer starts.
+    pub max_transfer: Option<u64>,
+    /// Time after which no further operation starts.
+    pub max_duration: Option<std::time::Duration>,
+    /// Operations under way at once. The executor's lanes are narrower; the rest waits for flushes.
+    pub in_flight_max: usize,
+}
+
+/// What cannot be gone on from: the pair stops, nothing is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The root is gone or is another one.
+    #[error("{side} root: {message}")]
+    RootLost { side: Side, message: String },
+    #[error("{message}")]
+    Auth { message: String },
+    #[error("the remote cannot be reached: {message}")]
+    Unavailable { message: String },
+}
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Event {
+    Listed {
+        side: Side,
+        dir: NodeId,
+        result: Result<Listing, ListError>,
+    },
+    /// Whether something is still there.
+    Confirmed {
+        side: Side,
+        node: NodeId,
+        result: Result<bool, ListError>,
+    },
+    Finished {
+        op: OpId,
+        result: Result<Outcome, Failure>,
+    },
+    /// The user wants to stop: finish what is under way, start nothing.
+    Interrupt,
+    /// Time has passed.
+    Tick,
+}
+
+/// Something is to be done.
+#[derive(Debug)]
+pub enum Command {
+    List { side: Side, dir: NodeId, target: Locator },
+    Confirm { side: Side, node: NodeId, target: Locator },
+    Run(Box<Job>),
+}
+
+/// Why a folder could not be listed or an item not be looked up.
+#[derive(Clone, Debug)]
+pub enum ListError {
+    /// It vanished since its own folder was listed.
+    Gone,
+    RootLost(String),
+    Auth(String),
+    /// Worth another try.
+    Transient(String),
+    Denied(String),
+}
+
+impl From<FsError> for ListError {
+    fn from(error: FsError) -> ListError {
+        match error.kind {
+            FsErrorKind::NotFound => ListError::Gone,
+            FsErrorKind::RootLost => ListError::RootLost(error.context),
+            FsErrorKind::Io | FsErrorKind::Changed => ListError::Transient(error.context),
+            FsErrorKind::Occupied
+            | FsErrorKind::NotEmpty
+            | FsErrorKind::Denied
+            | FsErrorKind::BadName
+            | FsErrorKind::Full => ListError::Denied(error.context),
+        }
+    }
+}
+
+impl From<RemoteError> for ListError {
+    fn from(error: RemoteError) -> ListError {
+        match error.kind {
+            ErrorKind::NotFound => ListError::Gone,
+            ErrorKind::RootLost => ListError::RootLost(error.context),
+            ErrorKind::AuthExpired => ListError::Auth(error.context),
+            ErrorKind::RateLimited
+            | ErrorKind::Unavailable
+            | ErrorKind::Protocol
+            | ErrorKind::Corrupt
+            | ErrorKind::Changed => ListError::Transient(error.context),
+            ErrorKind::AlreadyExists
+            | ErrorKind::Forbidden
+            | ErrorKind::QuotaFull
+            | ErrorKind::InvalidName
+            | ErrorKind::TooLarge
+            | ErrorKind::Unsupported => ListError::Denied(error.context),
+        }
+    }
+}
+
+/// Why nothing is known of a node and of what is below it: it is left alone on both sides.
+#[derive(Clone, Debug)]
+enum Problem {
+    /// Its folder could not be listed.
+    Unlisted(String),
+    /// Something that is no file or folder stands in its place.
+    Masked(SkipReason),
+}
+
+/// An operation under way.
+#[derive(Debug)]
+struct Flight {
+    op: Op,
+    job: Job,
+    /// Folders above it, on the sides that it uses: they stay where they are meanwhile.
+    above: Vec<NodeId>,
+    /// The place that it writes to.
+    place: Option<(Side, Placement)>,
+}
+
+/// Bookkeeping that goes into the next transaction.
+#[derive(Default)]
+struct Unsaved {
+    begun: Vec<Intent>,
+    finished: Vec<OpId>,
+    history: Vec<NewHistory>,
+    conflicts: Vec<(String, String, &'static str)>,
+}
+
+/// One pair's control core.
+pub struct Engine {
+    settings: Settings,
+    trees: Trees,
+    store: Store,
+    rules: Rules,
+    now: Timestamp,
+    started: Timestamp,
+    install_id: String,
+    next_op: u64,
+
+    looks: [Option<Look>; 2],
+    /// Whether a side was looked at in full since the start.
+    looked: [bool; 2],
+    /// Folders to look at again.
+    dirty: [BTreeSet<NodeId>; 2],
+    listing_attempts: HashMap<(Side, NodeId), u32>,
+    blind: HashMap<(Side, NodeId), Problem>,
+    /// What stands in a folder but is no entry: by physical name; with the path for people.
+    blocked: BTreeMap<(Side, NodeId, String), (SkipReason, String)>,
+    /// Content that may have been written again within the tick in which it was read.
+    racy: HashSet<(Side, NodeId)>,
+    /// Versions that a killed process was setting aside: the place of each copy.
+    kept_copies: HashMap<NodeId, Placement>,
+
+    flights: BTreeMap<OpId, Flight>,
+    /// The nodes of the flights.
+    flying: HashSet<NodeId>,
+    /// How many flights rely on a folder's path.
+    relied_on: HashMap<NodeId, usize>,
+    ready: VecDeque<Op>,
+    plan_wanted: bool,
+    finished_since_plan: usize,
+    troubles: BTreeMap<NodeId, Trouble>,
+    /// Failed tries, and plans that were built on old sight, in this run.
+    attempts: HashMap<NodeId, u32>,
+    changes: HashMap<NodeId, u32>,
+    /// Folders that were to be deleted and were not empty.
+    not_empty: HashSet<NodeId>,
+    /// Intents of a killed process, until both sides have been looked at.
+    recalled: Vec<OpId>,
+    /// Sides without room: nothing more is written there in this run.
+    full: [bool; 2],
+    approved: HashSet<NodeId>,
+    last_plan: Plan,
+    /// Planned, but something that is no entry has the name.
+    blocked_ops: Vec<Op>,
+    stop: Option<Stop>,
+    unsaved: Unsaved,
+    reports: Vec<OpReport>,
+    totals: report::Totals,
+}
+
+impl Engine {
+    /// Starts with what the database knows. `install_id` names this state database in temporary
+    /// names on the remote.
+    pub fn new(
+        settings: Settings,
+        store: Store,
+        trees: Trees,
+        install_id: String,
+        now: Timestamp,
+    ) -> Result<Engine, Fatal> {
+        let next_op = store.meta("next_op")?.and_then(|n| n.parse().ok()).unwrap_or(1);
+        let rules = Rules::new(&settings.ignore);
+        let mut engine = Engine {
+            settings,
+            trees,
+            store,
+            rules,
+            now,
+            started: now,
+            install_id,
+            next_op,
+            looks: [None, None],
+            looked: [false, false],
+            dirty: Default::default(),
+            listing_attempts: HashMap::new(),
+            blind: HashMap::new(),
+            blocked: BTreeMap::new(),
+            racy: HashSet::new(),
+            kept_copies: HashMap::new(),
+            flights: BTreeMap::new(),
+            flying: HashSet::new(),
+            relied_on: HashMap::new(),
+            ready: VecDeque::new(),
+            plan_wanted: false,
+            finished_since_plan: 0,
+            troubles: BTreeMap::new(),
+            attempts: HashMap::new(),
+            changes: HashMap::new(),
+            not_empty: HashSet::new(),
+            recalled: Vec::new(),
+            full: [false, false],
+            approved: HashSet::new(),
+            last_plan: Plan::default(),
+            blocked_ops: Vec::new(),
+            stop: None,
+            unsaved: Unsaved::default(),
+            reports: Vec::new(),
+            totals: report::Totals::default(),
+        };
+        engine.recall_intents()?;
+        engine.recall_decisions()?;
+        Ok(engine)
+    }
+
+    /// Takes in what happened and says what to do next. Everything that the commands rely on is
+    /// durable when this returns.
+    pub fn handle(&mut self, now: Timestamp, events: Vec<Event>) -> Result<Vec<Command>, Fatal> {
+        self.now = now;
+        let mut commands = Vec::new();
+        for event in events {
+            self.take(event)?;
+        }
+        self.check_time();
+        self.look_around(&mut commands);
+        self.plan_and_dispatch(&mut commands)?;
+        self.save()?;
+        Ok(commands)
+    }
+
+    /// Whether nothing is left to do in this run, or nothing can be done.
+    pub fn is_done(&self) -> bool {
+        let idle = self.flights.is_empty() && self.looks.iter().all(Option::is_none);
+        if self.stop.is_some() {
+            return idle;
+        }
+        idle && self.looked == [true, true]
+            && self.dirty.iter().all(BTreeSet::is_empty)
+            && self.ready.is_empty()
+            && !self.plan_wanted
+            && self.next_wake().is_none()
+    }
+
+    /// When something that waits for time wants to be tried again.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.troubles.values().filter_map(|trouble| trouble.retry_at).min()
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Fatal> {
+        match event {
+            Event::Listed { side, dir, result } => self.take_listing(side, dir, result),
+            Event::Confirmed { side, node, result } => {
+                self.take_confirmation(side, node, result);
+                Ok(())
+            }
+            Event::Finished { op, result } => self.take_outcome(op, result),
+            Event::Interrupt => {
+                self.stop = Some(Stop::Interrupted);
+                Ok(())
+            }
+            Event::Tick => Ok(()),
+        }
+    }
+
+    fn take_listing(
+        &mut self,
+        side: Side,
+        dir: NodeId,
+        result: Result<Listing, ListError>,
+    ) -> Result<(), Fatal> {
+        let Some(mut look) = self.looks[side as usize].take() else { return Ok(()) };
+        match result {
+            Ok(listing) => {
+                self.listing_attempts.remove(&(side, dir));
+                self.listed(look, dir, listing);
+                return Ok(());
+            }
+            Err(ListError::RootLost(message)) => return Err(Fatal::RootLost { side, message }),
+            Err(ListError::Auth(message)) => return Err(Fatal::Auth { message }),
+            Err(ListError::Gone) if dir == NodeId::ROOT => {
+                let message = "the folder does not exist any more".to_owned();
+                return Err(Fatal::RootLost { side, message });
+            }
+            Err(ListError::Gone) => {
+                look.listed(dir);
+                look.placed.remove(&dir);
+                look.missing.insert(dir);
+            }
+            Err(ListError::Transient(message)) => {
+                look.listed(dir);
+                self.retry_listing(&mut look, dir, message)?;
+            }
+            Err(ListError::Denied(message)) => {
+                look.listed(dir);
+                self.blind.insert((side, dir), Problem::Unlisted(message));
+            }
+        }
+        self.looks[side as usize] = Some(look);
+        Ok(())
+    }
+
+    fn take_confirmation(&mut self, side: Side, node: NodeId, result: Result<bool, ListError>) {
+        let Some(look) = self.looks[side as usize].as_mut() else { return };
+        look.confirming.remove(&node);
+        match result {
+            Ok(false) | Err(ListError::Gone) => {
+                look.confirmed.insert(node);
+            }
+            // Still there after all, or nobody can tell: nothing is concluded. The next look sees.
+            Ok(true)
+            | Err(
+                ListError::RootLost(_)
+                | ListError::Auth(_)
+                | ListError::Transient(_)
+                | ListError::Denied(_),
+            ) => {
+                let message = "its absence could not be confirmed".to_owned();
+                self.blind.insert((side, node), Problem::Unlisted(message));
+            }
+        }
+    }
+
+    // ---- looking -------------------------------------------------------------------------
+
+    fn look_around(&mut self, commands: &mut Vec<Command>) {
+        for side in Side::BOTH {
+            self.start_look(side);
+            if let Some(look) = self.looks[side as usize].take() {
+                commands.extend(self.advance_look(look));
+            }
+            // The end of one look may be the begin of the next.
+            self.start_look(side);
+            self.hand_out_listings(side, commands);
+        }
+    }
+
+    fn start_look(&mut self, side: Side) {
+        if self.looks[side as usize].is_some() || self.stop.is_some() {
+            return;
+        }
+        let local_first = side == Side::Local || self.looked[Side::Local as usize];
+        if !self.looked[side as usize] {
+            // The ignore rules come from the local side, so it is looked at first.
+            if local_first {
+                self.dirty[side as usize].clear();
+                self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
+            }
+        } else if self.looked == [true, true] && !self.dirty[side as usize].is_empty() {
+            let dirty = std::mem::take(&mut self.dirty[side as usize]);
+            let dirs: Vec<NodeId> =
+                dirty.into_iter().filter(|dir| self.trees.has(side, *dir)).collect();
+            if dirs.is_empty() {
+                self.plan_wanted = true;
+                return;
+            }
+            self.looks[side as usize] = Some(Look::new(side, Extent::Some, dirs));
+        }
+    }
+
+    fn hand_out_listings(&mut self, side: Side, commands: &mut Vec<Command>) {
+        /// Enough to keep disks and connections busy, few enough to keep memory flat.
+        const LISTINGS_MAX: usize = 16;
+        let Some(mut look) = self.looks[side as usize].take() else { return };
+        while look.in_flight() < LISTINGS_MAX {
+            let Some(dir) = look.next_to_list() else { break };
+            let target = self.locator_in_look(&look, dir);
+            commands.push(Command::List { side, dir, target });
+        }
+        self.looks[side as usize] = Some(look);
+    }
+
+    // ---- questions ------------------------------------------------------------------------
+
+    fn is_in_flight(&self, node: NodeId) -> bool {
+        self.flying.contains(&node)
+    }
+
+    fn is_written_by_flight(&self, side: Side, at: &Placement) -> bool {
+        self.flights
+            .values()
+            .any(|flight| flight.place.as_ref().is_some_and(|(s, place)| *s == side && place == at))
+    }
+
+    fn is_blind(&self, node: NodeId) -> bool {
+        !self.blind.is_empty()
+            && Side::BOTH.iter().any(|side| self.blind.contains_key(&(*side, node)))
+    }
+
+    /// How to address a node that a side has.
+    fn locator(&self, side: Side, node: NodeId) -> Option<Locator> {
+        if node == NodeId::ROOT {
+            return Some(Locator::root());
+        }
+        let facet = self.trees.facet(side, node)?;
+        let parent = self.trees.facet(side, facet.at().parent);
+        Some(Locator {
+            id: Some(facet.item.clone()),
+            path: self.trees.path(side, node)?,
+            parent_id: parent.map(|parent| parent.item.clone()),
+            kind: self.trees.kind(node),
+        })
+    }
+
+    // ---- durability -----------------------------------------------------------------------
+
+    /// One transaction for everything since the last one.
+    fn save(&mut self) -> Result<(), Fatal> {
+        let touched = self.trees.take_touched();
+        let unsaved = std::mem::take(&mut self.unsaved);
+        if touched.is_empty() && unsaved.begun.is_empty() && unsaved.finished.is_empty() {
+            return Ok(());
+        }
+        let (trees, racy, now, next_op) = (&self.trees, &self.racy, self.now, self.next_op);
+        let is_racy = |id| Racy {
+            local: racy.contains(&(Side::Local, id)),
+            remote: racy.contains(&(Side::Remote, id)),
+        };
+        self.store.write(|tx| {
+            tx.put_nodes(trees, touched, is_racy)?;
+            for op in &unsaved.finished {
+                tx.finish(op.0)?;
+            }
+            if !unsaved.begun.is_empty() {
+                tx.set_meta("next_op", &next_op.to_string())?;
+            }
+            for intent in &unsaved.begun {
+                tx.begin(intent, now)?;
+            }
+            for event in &unsaved.history {
+                tx.add_history(event, now)?;
+            }
+            for (path, copy, rule) in &unsaved.conflicts {
+                tx.add_conflict(path, copy, rule, now)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn check_time(&mut self) {
+        let over = self.settings.max_duration.is_some_and(|max| self.now.since(self.started) > max);
+        if over && self.stop.is_none() {
+            self.stop = Some(Stop::MaxDuration);
+        }
+    }
+
+    /// What people decided since the last run: deletions approved or rejected.
+    fn recall_decisions(&mut self) -> Result<(), Fatal> {
+        let rows = self.store.held(&[HeldState::Approved, HeldState::Rejected])?;
+        for row in &rows {
+            match row.state {
+                HeldState::Rejected => {
+                    // Without a base the deletion never happened: what is left is new again.
+                    row.nodes.iter().for_each(|node| self.trees.set_base(*node, None));
+                }
+                HeldState::Approved | HeldState::Pending | HeldState::Done => {
+                    self.approved.extend(row.nodes.iter().copied());
+                }
+            }
+        }
+        let rejected: Vec<i64> =
+            rows.iter().filter(|r| r.state == HeldState::Rejected).map(|r| r.id).collect();
+        let trees = &mut self.trees;
+        let touched = trees.take_touched();
+        if !rejected.is_empty() {
+            self.store.write(|tx| {
+                tx.put_nodes(trees, touched, |_| Racy::default())?;
+                rejected.iter().try_for_each(|id| tx.set_held_state(*id, HeldState::Done))
+            })?;
+        }
+        Ok(())
+    }
+}

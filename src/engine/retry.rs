@@ -1,0 +1,169 @@
+//! What a failure means: look again, try again later, leave this version alone, or stop.
+
+use std::time::Duration;
+
+use super::job::{Failure, FailureKind};
+use super::look::Look;
+use super::report::{OpKind, OpReport, OpResult};
+use super::{Engine, Fatal, Flight, Problem};
+use crate::clock::Timestamp;
+use crate::plan::Action;
+use crate::tree::{NodeId, Side};
+
+/// How often one item is tried in a run.
+const ATTEMPTS_MAX: u32 = 4;
+/// How often a folder is listed again before its listing counts as failed.
+const LISTINGS_MAX: u32 = 3;
+/// How often a plan for one item may turn out to be built on old sight.
+const CHANGES_MAX: u32 = 8;
+const WAIT_MIN: Duration = Duration::from_millis(500);
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A node that failed: the planner leaves it alone until it is lifted.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) attempts: u32,
+    /// `None`: not again in this run.
+    pub(super) retry_at: Option<Timestamp>,
+    pub(super) failure: Failure,
+    pub(super) op: &'static str,
+}
+
+impl Engine {
+    pub(super) fn take_failure(&mut self, flight: &Flight, failure: Failure) -> Result<(), Fatal> {
+        let node = flight.op.node;
+        if failure.unknown {
+            self.look_around_flight(flight);
+        }
+        match failure.kind {
+            FailureKind::RootLost => {
+                return Err(Fatal::RootLost { side: failure.side, message: failure.message });
+            }
+            FailureKind::Auth => return Err(Fatal::Auth { message: failure.message }),
+            FailureKind::Changed => {
+                self.look_around_flight(flight);
+                let changes = self.changes.entry(node).or_default();
+                *changes += 1;
+                if *changes <= CHANGES_MAX {
+                    return Ok(());
+                }
+                self.give_up(flight, failure);
+            }
+            FailureKind::NotEmpty => {
+                // What it holds is found by the look, or it is nothing that is synced: kept then.
+                self.look_around_flight(flight);
+                if !self.not_empty.insert(node) {
+                    let trouble = Trouble { attempts: 1, retry_at: None, failure, op: "delete" };
+                    self.troubles.insert(node, trouble);
+                }
+            }
+            FailureKind::Refused => self.give_up(flight, failure),
+            FailureKind::Full => {
+                self.full[failure.side as usize] = true;
+                self.give_up(flight, failure);
+            }
+            FailureKind::Transient | FailureKind::Corrupt => {
+                let attempts = self.attempts.entry(node).or_default();
+                *attempts += 1;
+                if *attempts >= ATTEMPTS_MAX {
+                    self.give_up(flight, failure);
+                } else {
+                    let wait = failure.retry_after.unwrap_or_else(|| wait(*attempts, node));
+                    let retry_at = Some(self.now.plus(wait));
+                    let op = OpKind::of(&flight.op).as_str();
+                    let attempts = *attempts;
+                    self.troubles.insert(node, Trouble { attempts, retry_at, failure, op });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Not again in this run; the next one tries again.
+    fn give_up(&mut self, flight: &Flight, failure: Failure) {
+        let op = &flight.op;
+        let path = self.report_path(flight).to_string();
+        let mut report = OpReport::new(OpKind::of(op), op.side, path, op.why);
+        report.to = match op.action {
+            Action::Move { .. } => flight.job.target_path().map(|path| path.to_string()),
+            _ => None,
+        };
+        report.result = OpResult::Failed;
+        report.error = Some(failure.message.clone());
+        self.publish(flight, report);
+        let attempts = self.attempts.get(&op.node).copied().unwrap_or(1);
+        let op_word = OpKind::of(op).as_str();
+        let trouble = Trouble { attempts, retry_at: None, failure, op: op_word };
+        self.troubles.insert(op.node, trouble);
+    }
+
+    /// Looks again at every folder that the operation relied on directly.
+    fn look_around_flight(&mut self, flight: &Flight) {
+        let node = flight.op.node;
+        if let Some((side, place)) = &flight.place {
+            self.look_at(*side, place.parent);
+        }
+        for side in Side::BOTH {
+            let at = self.trees.facet(side, node).map(|facet| facet.at().parent);
+            let base = self.trees.base(node).map(|base| base.at.parent);
+            for dir in at.into_iter().chain(base) {
+                if self.trees.has(side, dir) {
+                    self.look_at(side, dir);
+                }
+            }
+        }
+        if matches!(flight.op.action, Action::Delete) && self.trees.has(flight.op.side, node) {
+            // A folder that was not empty after all: what is in it?
+            if self.trees.kind(node) == crate::tree::Kind::Dir {
+                self.look_at(flight.op.side, node);
+            }
+        }
+    }
+
+    /// Another try for what waited long enough.
+    pub(super) fn wake_troubles(&mut self) {
+        let now = self.now;
+        let before = self.troubles.len();
+        self.troubles.retain(|_, trouble| trouble.retry_at.is_none_or(|at| at > now));
+        if self.troubles.len() < before {
+            self.plan_wanted = true;
+        }
+    }
+
+    /// A new version of an item may work where the old one did not.
+    pub(super) fn lift_failure(&mut self, node: NodeId) {
+        if self.troubles.get(&node).is_some_and(|trouble| trouble.retry_at.is_none()) {
+            let given_up = self.changes.get(&node).is_some_and(|changes| *changes > CHANGES_MAX);
+            if !given_up {
+                self.troubles.remove(&node);
+            }
+        }
+    }
+
+    pub(super) fn retry_listing(
+        &mut self,
+        look: &mut Look,
+        dir: NodeId,
+        message: String,
+    ) -> Result<(), Fatal> {
+        let attempts = self.listing_attempts.entry((look.side, dir)).or_default();
+        *attempts += 1;
+        if *attempts < LISTINGS_MAX {
+            look.want_again(dir);
+            return Ok(());
+        }
+        if dir == NodeId::ROOT {
+            return Err(Fatal::Unavailable { message });
+        }
+        self.blind.insert((look.side, dir), Problem::Unlisted(message));
+        Ok(())
+    }
+}
+
+/// Doubles with each attempt. The jitter is taken from the node, so that a run is a function of its
+/// inputs.
+fn wait(attempts: u32, node: NodeId) -> Duration {
+    let doubled = WAIT_MIN.saturating_mul(1 << attempts.min(16));
+    let jitter = u64::from(node.get().wrapping_mul(2_654_435_761) % 256);
+    doubled.min(WAIT_MAX) + Duration::from_millis(jitter)
+}

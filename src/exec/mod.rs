@@ -1,0 +1,128 @@
+//! Carries out one journaled operation at a time: checks what it expects, does it, says what is now
+//! there. Takes no decisions.
+//!
+//! Lanes bound how many transfers move bytes at once. An operation that only waits for a flush holds
+//! no lane, so that many small files share one flush.
+
+mod download;
+mod structure;
+mod upload;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::engine::job::{Failure, FailureKind, Job, Outcome, Task};
+use crate::local::{FsError, FsErrorKind, LocalFs};
+use crate::remote::{Effect, ErrorKind, Remote, RemoteError};
+use crate::tree::{HashAlgo, Side};
+
+/// Bytes that are in memory for one transfer at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// How many operations of a kind run at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Lanes {
+    pub uploads: usize,
+    pub downloads: usize,
+    /// Everything that moves no content.
+    pub structure: usize,
+}
+
+/// The two sides of a pair, and the lanes to them.
+pub struct Executor {
+    local: Arc<dyn LocalFs>,
+    remote: Arc<dyn Remote>,
+    clock: Arc<dyn Clock>,
+    install_id: String,
+    algo: HashAlgo,
+    uploads: Semaphore,
+    downloads: Semaphore,
+    structure: Semaphore,
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl Executor {
+    pub fn new(
+        local: Arc<dyn LocalFs>,
+        remote: Arc<dyn Remote>,
+        clock: Arc<dyn Clock>,
+        install_id: String,
+        lanes: Lanes,
+    ) -> Executor {
+        let algo = remote.capabilities().pair_hash();
+        Executor {
+            local,
+            remote,
+            clock,
+            install_id,
+            algo,
+            uploads: Semaphore::new(lanes.uploads),
+            downloads: Semaphore::new(lanes.downloads),
+            structure: Semaphore::new(lanes.structure),
+        }
+    }
+
+    pub async fn run(&self, job: &Job) -> Result<Outcome> {
+        let key = crate::engine::stage_key(&self.install_id, job.op.0);
+        match &job.task {
+            Task::Upload { source, to, content, over } => {
+                self.upload(key, source, to, *content, over.as_ref()).await
+            }
+            Task::Download { .. } => self.download(key, &job.task).await,
+            Task::Mkdir { side, to } => self.mkdir(*side, to).await,
+            Task::Relocate { side, from, to } => self.relocate(*side, from, to).await,
+            Task::Delete { side, what, gone } => self.delete(*side, what, gone.as_ref()).await,
+            Task::Learn { side, what, algo } => self.learn(*side, what, *algo).await,
+        }
+    }
+}
+
+/// A permit that ends with its scope; a lane is never closed.
+async fn enter(lane: &Semaphore) -> tokio::sync::SemaphorePermit<'_> {
+    lane.acquire().await.expect("lanes are never closed")
+}
+
+fn local_failure(error: FsError) -> Failure {
+    let kind = match error.kind {
+        FsErrorKind::NotFound | FsErrorKind::Occupied | FsErrorKind::Changed => {
+            FailureKind::Changed
+        }
+        FsErrorKind::NotEmpty => FailureKind::NotEmpty,
+        FsErrorKind::Denied | FsErrorKind::BadName => FailureKind::Refused,
+        FsErrorKind::Full => FailureKind::Full,
+        FsErrorKind::RootLost => FailureKind::RootLost,
+        FsErrorKind::Io => FailureKind::Transient,
+    };
+    Failure { kind, side: Side::Local, unknown: false, retry_after: None, message: error.context }
+}
+
+fn remote_failure(error: RemoteError) -> Failure {
+    let kind = match error.kind {
+        ErrorKind::NotFound | ErrorKind::AlreadyExists | ErrorKind::Changed => FailureKind::Changed,
+        ErrorKind::AuthExpired => FailureKind::Auth,
+        ErrorKind::Forbidden
+        | ErrorKind::InvalidName
+        | ErrorKind::TooLarge
+        | ErrorKind::Unsupported => FailureKind::Refused,
+        ErrorKind::QuotaFull => FailureKind::Full,
+        ErrorKind::RateLimited | ErrorKind::Protocol | ErrorKind::Unavailable => {
+            FailureKind::Transient
+        }
+        ErrorKind::Corrupt => FailureKind::Corrupt,
+        ErrorKind::RootLost => FailureKind::RootLost,
+    };
+    Failure {
+        kind,
+        side: Side::Remote,
+        unknown: error.effect == Effect::Unknown,
+        retry_after: error.retry_after,
+        message: error.context,
+    }
+}
+
+fn failure(kind: FailureKind, side: Side, message: String) -> Failure {
+    Failure { kind, side, unknown: false, retry_after: None, message }
+}

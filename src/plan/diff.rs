@@ -1,0 +1,253 @@
+//! Turns a target into operations that can run now.
+//!
+//! No dependency graph: an operation is emitted only when nothing stands in its way, at most one
+//! for each node. What blocks itself in a ring is untied by parking one occupant.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::tree::{Content, NodeId, Side};
+
+use super::names::{Copies, Occupants};
+use super::target::{Bytes, Goal, Stance, Target};
+use super::{Action, Op, Why, why};
+
+/// What a side still has to do about a node's existence and place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Create,
+    Move,
+    Delete,
+}
+
+/// What stands between a step and its execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Ready,
+    /// Nothing to do here now, or it depends on something that is not ours to plan.
+    Elsewhere,
+    Behind {
+        node: NodeId,
+        /// It has the name that is needed; parking it would help.
+        occupies: bool,
+    },
+}
+
+pub(super) struct Diff<'a, 't> {
+    target: &'t Target<'a>,
+    occupants: Occupants<'a>,
+    copies: Copies<'a>,
+    /// Held for their names or by a brake.
+    held: &'t HashSet<NodeId>,
+    ops: BTreeMap<NodeId, Op>,
+    waiting: HashSet<NodeId>,
+    blocked: Vec<(Side, NodeId)>,
+}
+
+impl<'a, 't> Diff<'a, 't> {
+    pub(super) fn new(target: &'t Target<'a>, held: &'t HashSet<NodeId>) -> Diff<'a, 't> {
+        Diff {
+            target,
+            occupants: Occupants::new(target),
+            copies: Copies::new(target),
+            held,
+            ops: BTreeMap::new(),
+            waiting: HashSet::new(),
+            blocked: Vec::new(),
+        }
+    }
+
+    /// The operations in order, and how many nodes wait.
+    pub(super) fn run(mut self) -> (Vec<Op>, usize) {
+        for (id, fate) in &self.target.fates {
+            if self.held.contains(id) || !self.needs_anything(*id, fate.as_ref()) {
+                continue;
+            }
+            match self.next_op(*id, fate.as_ref()) {
+                Some(op) => {
+                    self.ops.insert(*id, op);
+                }
+                None => {
+                    self.waiting.insert(*id);
+                }
+            }
+        }
+        self.park();
+        let waiting = self.waiting.iter().filter(|id| !self.ops.contains_key(id)).count();
+        let mut ops: Vec<Op> = self.ops.into_values().collect();
+        ops.sort_by_key(|op| (lane(&op.action), op.node));
+        (ops, waiting)
+    }
+
+    fn needs_anything(&self, id: NodeId, fate: Option<&Goal>) -> bool {
+        let open = fate.is_some_and(|goal| goal.stance != Stance::Act || why::needs_bytes(goal));
+        open || self.target.acting().iter().any(|side| self.step(*side, id).is_some())
+    }
+
+    fn may_act(&self, id: NodeId) -> bool {
+        let open = self.target.goal(id).is_some_and(|goal| goal.stance != Stance::Act);
+        !open && !self.held.contains(&id) && !self.target.is_busy(id)
+    }
+
+    fn step(&self, side: Side, id: NodeId) -> Option<Step> {
+        let fate = self.target.fates.get(&id)?;
+        match (fate, self.target.trees.facet(side, id)) {
+            (None, None) => None,
+            (None, Some(_)) => Some(Step::Delete),
+            (Some(_), None) => {
+                self.target.trees.facet(side.other(), id).is_some().then_some(Step::Create)
+            }
+            (Some(goal), Some(facet)) => (facet.physical() != goal.at).then_some(Step::Move),
+        }
+        .filter(|_| self.target.acting().contains(&side))
+    }
+
+    fn standing(&mut self, side: Side, id: NodeId) -> Standing {
+        let trees = self.target.trees;
+        let behind = |node, occupies| Standing::Behind { node, occupies };
+        if !self.may_act(id) {
+            return Standing::Elsewhere;
+        }
+        match (self.step(side, id), self.target.goal(id)) {
+            (None, _) | (Some(Step::Create | Step::Move), None) => Standing::Elsewhere,
+            (Some(Step::Delete), _) => match trees.children(side, id).next() {
+                Some((_, child)) => behind(child, false),
+                None => Standing::Ready,
+            },
+            (Some(step @ (Step::Create | Step::Move)), Some(goal)) => {
+                let parent = goal.at.parent;
+                if !trees.has(side, parent) {
+                    return behind(parent, false);
+                }
+                if step == Step::Move && self.target.is_dir(id) && trees.is_within(side, parent, id)
+                {
+                    return self.mover_between(side, parent, id);
+                }
+                match self.occupants.of(side, &goal.at, Some(id)) {
+                    Some(occupant) => behind(occupant, true),
+                    None => Standing::Ready,
+                }
+            }
+        }
+    }
+
+    /// A folder that has to go into its own subtree waits for whoever leaves that subtree.
+    fn mover_between(&self, side: Side, from: NodeId, folder: NodeId) -> Standing {
+        let mut at = from;
+        while at != folder {
+            if self.step(side, at) == Some(Step::Move) {
+                return Standing::Behind { node: at, occupies: false };
+            }
+            match self.target.trees.facet(side, at) {
+                Some(facet) => at = facet.at().parent,
+                None => return Standing::Elsewhere,
+            }
+        }
+        Standing::Elsewhere
+    }
+
+    fn next_op(&mut self, id: NodeId, fate: Option<&Goal>) -> Option<Op> {
+        let op = |side, action, why| Some(Op { node: id, side, action, why });
+        if self.target.is_busy(id) {
+            return None;
+        }
+        match fate.map(|goal| goal.stance) {
+            Some(Stance::Learn(side)) => return op(side, Action::Learn, Why::Compare),
+            Some(Stance::Wait) => return None,
+            Some(Stance::Act) | None => {}
+        }
+        for side in self.target.acting() {
+            match self.standing(*side, id) {
+                Standing::Ready => return self.structural(*side, id, fate),
+                Standing::Behind { .. } => self.blocked.push((*side, id)),
+                Standing::Elsewhere => {}
+            }
+        }
+        let goal = fate?;
+        let placed = |side| self.step(side, id).is_none();
+        match goal.bytes {
+            Bytes::Take(from) if placed(from.other()) => {
+                let content = *self.target.trees.facet(from, id)?.content();
+                let action = Action::Transfer { at: goal.at.clone(), content };
+                op(from.other(), action, why::replace(self.target, id, from.other()))
+            }
+            // The copy is to lie beside the version that keeps the name, so that goes first.
+            Bytes::KeepBoth if Side::BOTH.into_iter().all(placed) => {
+                let copy = self.copies.name(self.target, &mut self.occupants, id, &goal.at);
+                op(Side::Local, Action::KeepBoth { copy }, Why::BothEdited)
+            }
+            Bytes::Agreed | Bytes::Take(_) | Bytes::KeepBoth => None,
+        }
+    }
+
+    fn structural(&self, side: Side, node: NodeId, fate: Option<&Goal>) -> Option<Op> {
+        let step = self.step(side, node)?;
+        let (action, why) = match (step, fate) {
+            (Step::Create, Some(goal)) => {
+                let at = goal.at.clone();
+                let action = match self.target.trees.facet(side.other(), node)?.content() {
+                    Content::Dir => Action::Mkdir { at },
+                    content @ (Content::Is(_) | Content::Unread { .. }) => {
+                        Action::Transfer { at, content: *content }
+                    }
+                };
+                (action, why::create(self.target, node, goal, side))
+            }
+            (Step::Move, Some(goal)) => {
+                let to = goal.at.clone();
+                (Action::Move { to }, why::relocate(self.target, node, goal, side))
+            }
+            (Step::Delete, _) => (Action::Delete, why::delete(self.target, node, side)),
+            (Step::Create | Step::Move, None) => return None,
+        };
+        Some(Op { node, side, action, why })
+    }
+
+    /// Follows each blocked step to what blocks it. A ring of steps never ends by itself; in it, the
+    /// lowest occupant of a wanted name is parked. One ring needs one, and other rings are untied
+    /// at the same time.
+    fn park(&mut self) {
+        let mut seen_in: HashMap<(Side, NodeId), usize> = HashMap::new();
+        for (walk, (side, start)) in std::mem::take(&mut self.blocked).into_iter().enumerate() {
+            let mut path: Vec<(NodeId, Option<NodeId>)> = Vec::new();
+            let mut at = start;
+            loop {
+                if let Some(before) = seen_in.insert((side, at), walk) {
+                    if before == walk {
+                        self.untie(side, at, &path);
+                    }
+                    break;
+                }
+                let Standing::Behind { node, occupies } = self.standing(side, at) else { break };
+                path.push((at, occupies.then_some(node)));
+                at = node;
+            }
+        }
+    }
+
+    /// `path` ends in a ring that starts at `from`.
+    fn untie(&mut self, side: Side, from: NodeId, path: &[(NodeId, Option<NodeId>)]) {
+        let ring = path.iter().skip_while(|(id, _)| *id != from);
+        let is_parked = |id: &NodeId| {
+            self.target.trees.facet(side, *id).is_none_or(|facet| facet.parked.is_some())
+        };
+        let occupant = ring.filter_map(|(_, occupant)| *occupant).filter(|id| !is_parked(id)).min();
+        if let Some(node) = occupant
+            && !self.ops.contains_key(&node)
+        {
+            self.ops.insert(node, Op { node, side, action: Action::Park, why: Why::NameTaken });
+        }
+    }
+}
+
+/// Small operations that unblock others come first, transfers last.
+fn lane(action: &Action) -> u8 {
+    match action {
+        Action::Mkdir { .. }
+        | Action::Move { .. }
+        | Action::Park
+        | Action::Delete
+        | Action::KeepBoth { .. } => 0,
+        Action::Learn => 1,
+        Action::Transfer { .. } => 2,
+    }
+}
