@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod dir;
+pub mod disktop;
 pub mod http;
 
 use std::time::Duration;

@@ -84,6 +84,11 @@ impl Login {
         self.settle(Some(refused.clone())).await
     }
 
+    /// A renewed token was refused as well: nothing is asked until a person has logged in.
+    pub fn end(&self, why: &str) {
+        self.0.end(why);
+    }
+
     /// In a task of its own: if the caller is cancelled between the service's rotation and the
     /// write to disk, the login would be lost.
     async fn settle(&self, refused: Option<Secret>) -> Result<Secret> {
@@ -139,13 +144,19 @@ impl Inner {
         if let Err(error) = &settled
             && error.kind == ErrorKind::AuthExpired
         {
-            tracing::warn!(remote = %self.sources.remote, reason = %error, "login needed");
-            // The next login starts from the file.
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
-            let version = self.sources.vault.version();
-            *self.expired.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
+            self.end(&error.context);
         }
         settled
+    }
+
+    fn end(&self, why: &str) {
+        let version = self.sources.vault.version();
+        let mut expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner);
+        if expired.replace(version) != Some(version) {
+            tracing::warn!(remote = %self.sources.remote, reason = %why, "login needed");
+        }
+        // The next login starts from the file.
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Against other processes too: what one of them renewed meanwhile is taken over.

@@ -153,6 +153,21 @@ pub struct Answer<'a> {
     is_page: bool,
 }
 
+impl<'a> Answer<'a> {
+    /// An answer that did not come over a wire, to try how it is read.
+    pub fn of(call: &'a Call, status: u16, body: &str) -> Answer<'a> {
+        Answer {
+            status,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            what: &call.what,
+            repeat: call.repeat,
+            secrets: call.secrets(),
+            retry_after: None,
+            is_page: false,
+        }
+    }
+}
+
 impl Answer<'_> {
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -271,6 +286,11 @@ impl Http {
         &self.0.clock
     }
 
+    /// How long to wait after the n-th failure of something that the caller repeats itself.
+    pub fn backoff(&self, attempt: u32) -> Duration {
+        self.0.settings.backoff.wait(attempt, self.0.settings.salt ^ self.requests())
+    }
+
     /// Requests sent so far.
     pub fn requests(&self) -> u64 {
         self.0.gate.passed()
@@ -291,11 +311,7 @@ impl Http {
                 Err(error) => error,
             };
             attempt += 1;
-            let salt = self.0.settings.salt ^ self.requests();
-            let wait = match error.retry_after {
-                Some(wait) => wait,
-                None => self.0.settings.backoff.wait(attempt, salt),
-            };
+            let wait = error.retry_after.unwrap_or_else(|| self.backoff(attempt));
             if attempt >= TRIES_MAX || !is_repeatable(&error) || wait > self.0.settings.patience {
                 return Err(error);
             }
