@@ -15,7 +15,7 @@ use crate::exec::Executor;
 use crate::local::{FsErrorKind, Listing, LocalFs};
 use crate::remote::{Locator, Remote};
 use crate::store::Intent;
-use crate::tree::{NodeId, RelPath, Side};
+use crate::tree::{Entry, NodeId, RelPath, Side};
 
 /// Is told what a run does, as it does it.
 pub trait Observer: Send + Sync + 'static {
@@ -149,11 +149,12 @@ async fn list_remote(remote: &dyn Remote, dir: &Locator) -> Result<Listing, List
     Err(ListError::Transient(format!("{}: the listing does not end", dir.path)))
 }
 
-/// Whether an item that a listing lacked is still there.
+/// Whether an item that a listing lacked is still there. Another item under its name is not it.
 async fn confirm(world: &World, side: Side, node: NodeId, target: &Locator) -> Event {
+    let is_it = |entry: Option<Entry>| entry.is_some_and(|entry| Some(entry.item) == target.id);
     let result = match side {
         Side::Local => match world.local.stat(&target.path).await {
-            Ok(entry) => Ok(entry.is_some()),
+            Ok(entry) => Ok(is_it(entry)),
             Err(error) => match error.kind {
                 FsErrorKind::NotFound => Ok(false),
                 FsErrorKind::Denied => Ok(true),
@@ -169,7 +170,7 @@ async fn confirm(world: &World, side: Side, node: NodeId, target: &Locator) -> E
         Side::Remote if !world.remote.capabilities().stat => Ok(false),
         Side::Remote => {
             let entry = world.remote.stat(target).await;
-            entry.map(|entry| entry.is_some()).map_err(ListError::from)
+            entry.map(is_it).map_err(ListError::from)
         }
     };
     Event::Confirmed { side, node, result }

@@ -30,11 +30,20 @@ impl Engine {
         }
         self.drop_recalled_intents();
         self.wake_troubles();
+        self.forget_doubts();
         let worth_it = self.flights.is_empty() || self.finished_since_plan >= PLAN_BATCH;
         if self.ready.is_empty() && self.plan_wanted && worth_it && self.stop.is_none() {
             self.make_plan();
         }
         self.dispatch(commands)
+    }
+
+    /// A node whose folders were looked at again is as sure as any other.
+    fn forget_doubts(&mut self) {
+        let mut unsure = std::mem::take(&mut self.unsure);
+        unsure
+            .retain(|_, folders| folders.iter().any(|(side, dir)| self.is_to_be_seen(*side, *dir)));
+        self.unsure = unsure;
     }
 
     fn make_plan(&mut self) {
@@ -53,6 +62,7 @@ impl Engine {
                     mode: self.settings.mode,
                     conflict: self.settings.conflict,
                     brake: &self.settings.brake,
+                    recent_deletes: self.recent_deletes,
                     conflict_mark: &mark,
                 },
             );
@@ -78,6 +88,7 @@ impl Engine {
     fn busy_nodes(&self) -> HashSet<NodeId> {
         let mut busy: HashSet<NodeId> = self.flying.clone();
         busy.extend(self.troubles.keys());
+        busy.extend(self.unsure.keys());
         let mut left: Vec<NodeId> = self.blind.keys().map(|(_, node)| *node).collect();
         let mut below: HashSet<NodeId> = HashSet::new();
         while let Some(node) = left.pop() {
@@ -104,7 +115,15 @@ impl Engine {
                     Some(task) if self.exceeds_transfer(&task) => {
                         self.stop = Some(Stop::MaxTransfer);
                     }
-                    Some(task) => commands.push(self.launch(op, task)?),
+                    Some(task) => {
+                        let pretend = self.settings.pretend && !matches!(op.action, Action::Learn);
+                        let job = self.launch(op, task)?;
+                        if pretend {
+                            self.pretend(&job)?;
+                        } else {
+                            commands.push(Command::Run(Box::new(job)));
+                        }
+                    }
                     None => self.plan_wanted = true,
                 },
             }
@@ -126,7 +145,7 @@ impl Engine {
             .is_some_and(|max| task.bytes() > 0 && moved.saturating_add(task.bytes()) > max)
     }
 
-    fn launch(&mut self, op: Op, task: Task) -> Result<Command, Fatal> {
+    fn launch(&mut self, op: Op, task: Task) -> Result<Job, Fatal> {
         let id = OpId(self.next_op);
         self.next_op += 1;
         let trace = self.trace(&op, &task);
@@ -154,7 +173,7 @@ impl Engine {
         let job = Job { op: id, node: op.node, task };
         self.flying.insert(op.node);
         self.flights.insert(id, Flight { op, job: job.clone(), above, place });
-        Ok(Command::Run(Box::new(job)))
+        Ok(job)
     }
 
     fn folders_above(&self, side: Side, dir: NodeId) -> Vec<NodeId> {
@@ -214,7 +233,8 @@ impl Engine {
         if self.is_in_flight(op.node) {
             return Readiness::Later;
         }
-        if self.troubles.contains_key(&op.node) || self.full_for(op) {
+        let in_doubt = self.troubles.contains_key(&op.node) || self.unsure.contains_key(&op.node);
+        if in_doubt || self.full_for(op) {
             return Readiness::Stale;
         }
         if !self.still_makes_sense(op) {
@@ -354,6 +374,10 @@ impl Engine {
     /// Where a side had a node before it lost it: by base, as far as the folders still exist.
     fn absent_locator(&self, side: Side, node: NodeId) -> Option<crate::remote::Locator> {
         let at = &self.trees.base(node)?.at;
+        if self.trees.occupant(side, at).is_some() {
+            // Another item has taken the place: it says nothing about this one.
+            return None;
+        }
         let parent = self.locator(side, at.parent)?;
         let path = parent.path.join(&at.name);
         Some(crate::remote::Locator {
@@ -368,7 +392,7 @@ impl Engine {
     fn aside(&self, to: &Target) -> RelPath {
         let mark = format!("{}-{}", self.now.compact(), self.settings.host);
         let bytes_max = self.settings.local_names.bytes_max;
-        let name = crate::plan::copy_name(&to.name, Kind::File, &mark, bytes_max, 1);
+        let name = crate::plan::conflict_name::copy_name(&to.name, Kind::File, &mark, bytes_max, 1);
         to.parent.path.join(&name)
     }
 

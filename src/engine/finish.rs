@@ -152,7 +152,7 @@ impl Engine {
     fn report(&mut self, flight: &Flight, outcome: &Outcome) -> OpReport {
         let op = &flight.op;
         let path = self.report_path(flight);
-        let mut report = OpReport::new(OpKind::of(op), op.side, path.to_string(), op.why);
+        let mut report = OpReport::new(self.op_kind(op), op.side, path.to_string(), op.why);
         match outcome {
             Outcome::Uploaded { sent, instant, .. } => {
                 report.bytes = *sent;
@@ -167,6 +167,9 @@ impl Engine {
         }
         if matches!(op.action, Action::Move { .. } | Action::KeepBoth { .. } | Action::Park) {
             report.to = flight.job.target_path().map(|path| path.to_string());
+        }
+        if matches!(op.action, Action::Move { .. }) {
+            report.files_below = self.count_files_below(op.side, op.node);
         }
         if let (Action::Move { .. }, Why::NameTaken, Some(to)) = (&op.action, op.why, &report.to)
             && let Ok(copy) = RelPath::new(to)
@@ -195,6 +198,10 @@ impl Engine {
     }
 
     pub(super) fn publish(&mut self, flight: &Flight, report: OpReport) {
+        let done = report.result != OpResult::Failed;
+        if done && report.op == OpKind::Delete && !self.approved.contains(&flight.op.node) {
+            self.recent_deletes[report.side as usize] += 1;
+        }
         self.totals.add(&report);
         if !matches!(flight.op.action, Action::Learn | Action::Park) {
             self.unsaved.history.push(NewHistory {

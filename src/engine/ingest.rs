@@ -105,7 +105,7 @@ impl Engine {
             !self.rules.is_empty() && self.rules.is_ignored(&path.join(name), kind).is_some()
         };
         let mut children = self.trees.children(side, dir).peekable();
-        let mut absent =
+        let absent =
             |name: &Name, node: NodeId, found: &mut Differences| match masked.get(name.as_str()) {
                 Some(reason) => found.masked.push((node, *reason)),
                 None if ignored(name, self.trees.kind(node)) => found.ignored.push(node),

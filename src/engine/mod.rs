@@ -9,6 +9,7 @@ mod finish;
 mod ingest;
 pub mod job;
 mod look;
+mod pretend;
 mod recover;
 pub mod report;
 mod retry;
@@ -24,7 +25,7 @@ use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
 use crate::tree::{HashAlgo, NodeId, Placement, Side, Trees};
 
 pub use dispatch::stage_key;
-use job::{Failure, FailureKind, Job, OpId, Outcome};
+use job::{Failure, Job, OpId, Outcome};
 use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
@@ -49,6 +50,8 @@ pub struct Settings {
     pub max_duration: Option<std::time::Duration>,
     /// Operations under way at once. The executor's lanes are narrower; the rest waits for flushes.
     pub in_flight_max: usize,
+    /// Nothing is carried out but reading: each operation is taken to have worked.
+    pub pretend: bool,
 }
 
 /// What cannot be gone on from: the pair stops, nothing is lost.
@@ -207,6 +210,8 @@ pub struct Engine {
     ready: VecDeque<Op>,
     plan_wanted: bool,
     finished_since_plan: usize,
+    /// Nodes whose operation found a side changed, with the folders to be looked at before the next.
+    unsure: HashMap<NodeId, Vec<(Side, NodeId)>>,
     troubles: BTreeMap<NodeId, Trouble>,
     /// Failed tries, and plans that were built on old sight, in this run.
     attempts: HashMap<NodeId, u32>,
@@ -218,6 +223,8 @@ pub struct Engine {
     /// Sides without room: nothing more is written there in this run.
     full: [bool; 2],
     approved: HashSet<NodeId>,
+    /// Files deleted on each side in the last day, but for approved ones.
+    recent_deletes: [u64; 2],
     last_plan: Plan,
     /// Planned, but something that is no entry has the name.
     blocked_ops: Vec<Op>,
@@ -262,6 +269,7 @@ impl Engine {
             ready: VecDeque::new(),
             plan_wanted: false,
             finished_since_plan: 0,
+            unsure: HashMap::new(),
             troubles: BTreeMap::new(),
             attempts: HashMap::new(),
             changes: HashMap::new(),
@@ -269,6 +277,7 @@ impl Engine {
             recalled: Vec::new(),
             full: [false, false],
             approved: HashSet::new(),
+            recent_deletes: [0, 0],
             last_plan: Plan::default(),
             blocked_ops: Vec::new(),
             stop: None,
@@ -278,6 +287,7 @@ impl Engine {
         };
         engine.recall_intents()?;
         engine.recall_decisions()?;
+        engine.recall_deletes()?;
         Ok(engine)
     }
 
@@ -353,6 +363,8 @@ impl Engine {
                 look.listed(dir);
                 look.placed.remove(&dir);
                 look.missing.insert(dir);
+                // What was in it is not there any more either; it may have been moved out before.
+                look.missing.extend(self.trees.children(side, dir).map(|(_, child)| child));
             }
             Err(ListError::Transient(message)) => {
                 look.listed(dir);
@@ -396,7 +408,9 @@ impl Engine {
             if let Some(look) = self.looks[side as usize].take() {
                 commands.extend(self.advance_look(look));
             }
-            // The end of one look may be the begin of the next.
+        }
+        // The end of one look may be the begin of the next, also on the other side.
+        for side in Side::BOTH {
             self.start_look(side);
             self.hand_out_listings(side, commands);
         }
@@ -441,6 +455,12 @@ impl Engine {
 
     fn is_in_flight(&self, node: NodeId) -> bool {
         self.flying.contains(&node)
+    }
+
+    /// Whether a look at a folder is asked for or under way.
+    fn is_to_be_seen(&self, side: Side, dir: NodeId) -> bool {
+        self.dirty[side as usize].contains(&dir)
+            || self.looks[side as usize].as_ref().is_some_and(|look| look.covers(dir))
     }
 
     fn is_written_by_flight(&self, side: Side, at: &Placement) -> bool {
@@ -510,6 +530,19 @@ impl Engine {
         if over && self.stop.is_none() {
             self.stop = Some(Stop::MaxDuration);
         }
+    }
+
+    /// The deletions of the last day, since a person last allowed many.
+    fn recall_deletes(&mut self) -> Result<(), Fatal> {
+        const DAY_S: i64 = 24 * 3600;
+        let allowed = self.store.meta("deletes_allowed_at")?.and_then(|at| at.parse().ok());
+        let since = (self.now.seconds() - DAY_S).max(allowed.unwrap_or(i64::MIN));
+        for side in Side::BOTH {
+            let since = Timestamp::from_seconds(since);
+            self.recent_deletes[side as usize] =
+                self.store.deletes_since(&side.to_string(), since)?;
+        }
+        Ok(())
     }
 
     /// What people decided since the last run: deletions approved or rejected.

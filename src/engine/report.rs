@@ -23,6 +23,8 @@ pub enum OpKind {
     /// A name is lent to somebody else for a moment.
     Park,
     Delete,
+    /// An empty folder is removed.
+    Rmdir,
     /// Our version is set aside as a conflict copy.
     Conflict,
     /// A file is read only to know its hash.
@@ -30,8 +32,9 @@ pub enum OpKind {
 }
 
 impl OpKind {
-    pub fn of(op: &Op) -> OpKind {
+    fn of(op: &Op, kind: Kind) -> OpKind {
         match (&op.action, op.side) {
+            (Action::Delete, _) if kind == Kind::Dir => OpKind::Rmdir,
             (Action::Mkdir { .. }, _) => OpKind::Mkdir,
             (Action::Transfer { .. }, Side::Remote) => OpKind::Upload,
             (Action::Transfer { .. }, Side::Local) => OpKind::Download,
@@ -51,6 +54,7 @@ impl OpKind {
             OpKind::Move => "move",
             OpKind::Park => "park",
             OpKind::Delete => "delete",
+            OpKind::Rmdir => "rmdir",
             OpKind::Conflict => "conflict",
             OpKind::Read => "read",
         }
@@ -83,6 +87,8 @@ pub struct OpReport {
     pub to: Option<String>,
     /// Content bytes that were moved.
     pub bytes: u64,
+    /// Files that came along with a folder.
+    pub files_below: u64,
     pub result: OpResult,
     pub why: Why,
     pub error: Option<String>,
@@ -90,7 +96,17 @@ pub struct OpReport {
 
 impl OpReport {
     pub fn new(op: OpKind, side: Side, path: String, why: Why) -> OpReport {
-        OpReport { op, side, path, to: None, bytes: 0, result: OpResult::Done, why, error: None }
+        OpReport {
+            op,
+            side,
+            path,
+            to: None,
+            bytes: 0,
+            files_below: 0,
+            result: OpResult::Done,
+            why,
+            error: None,
+        }
     }
 }
 
@@ -134,7 +150,7 @@ impl Totals {
             }
             OpKind::Move => self.moved += 1,
             OpKind::Delete => self.deleted += 1,
-            OpKind::Mkdir | OpKind::Park | OpKind::Conflict | OpKind::Read => {}
+            OpKind::Mkdir | OpKind::Rmdir | OpKind::Park | OpKind::Conflict | OpKind::Read => {}
         }
     }
 }
@@ -201,44 +217,16 @@ impl Engine {
         self.totals
     }
 
-    /// What is to be done as far as is known now: for `plan`.
-    pub fn outlook(&self) -> (Vec<(OpReport, u64)>, &crate::plan::Plan) {
-        let ops = self.ready.iter().map(|op| self.foretell(op)).collect();
-        (ops, &self.last_plan)
-    }
-
-    fn foretell(&self, op: &Op) -> (OpReport, u64) {
-        let path = match super::dispatch::op_place(op) {
-            Some(at) if !matches!(op.action, Action::Move { .. }) => self.place_path(op.side, at),
-            Some(_) | None => self.trees.path(op.side, op.node).unwrap_or_default(),
-        };
-        let mut report = OpReport::new(OpKind::of(op), op.side, path.to_string(), op.why);
-        report.to = match &op.action {
-            Action::Move { to } => Some(self.place_path(op.side, to).to_string()),
-            Action::KeepBoth { copy } => {
-                Some(path.parent().unwrap_or_default().join(copy).to_string())
-            }
-            Action::Mkdir { .. }
-            | Action::Transfer { .. }
-            | Action::Park
-            | Action::Delete
-            | Action::Learn => None,
-        };
-        if let Action::Transfer { content, .. } = &op.action {
-            report.bytes = content.size();
-        }
-        let below = match self.trees.kind(op.node) {
-            Kind::Dir => self.count_files_below(op.side, op.node),
-            Kind::File => 0,
-        };
-        (report, below)
+    pub(super) fn op_kind(&self, op: &Op) -> OpKind {
+        OpKind::of(op, self.trees.kind(op.node))
     }
 
     fn place_path(&self, side: Side, at: &crate::tree::Placement) -> RelPath {
         self.trees.path(side, at.parent).unwrap_or_default().join(&at.name)
     }
 
-    fn count_files_below(&self, side: Side, dir: NodeId) -> u64 {
+    /// Files that come along when a folder moves.
+    pub(super) fn count_files_below(&self, side: Side, dir: NodeId) -> u64 {
         let mut left = vec![dir];
         let mut files = 0;
         while let Some(dir) = left.pop() {
@@ -261,7 +249,11 @@ impl Engine {
         let done: Vec<i64> =
             self.store.held(&[HeldState::Approved])?.iter().map(|row| row.id).collect();
         let now = self.now;
+        let allowed = self.settings.brake.lifted || !done.is_empty();
         self.store.write(|tx| {
+            if allowed {
+                tx.set_meta("deletes_allowed_at", &(now.seconds() + 1).to_string())?;
+            }
             tx.set_failures(&failures)?;
             tx.set_pending(&held, now)?;
             done.iter().try_for_each(|id| tx.set_held_state(*id, HeldState::Done))?;
@@ -371,7 +363,8 @@ impl Engine {
             }
         }
         for op in &self.blocked_ops {
-            let path = self.foretell(op).0.path;
+            let Some(at) = super::dispatch::op_place(op) else { continue };
+            let path = self.place_path(op.side, at).to_string();
             let reason = "something that is not synced has this name on the other side".to_owned();
             items.push(SkippedItem { path, reason });
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::job::{Failure, FailureKind};
 use super::look::Look;
-use super::report::{OpKind, OpReport, OpResult};
+use super::report::{OpReport, OpResult};
 use super::{Engine, Fatal, Flight, Problem};
 use crate::clock::Timestamp;
 use crate::plan::Action;
@@ -63,15 +63,15 @@ impl Engine {
                 self.give_up(flight, failure);
             }
             FailureKind::Transient | FailureKind::Corrupt => {
-                let attempts = self.attempts.entry(node).or_default();
-                *attempts += 1;
-                if *attempts >= ATTEMPTS_MAX {
+                let count = self.attempts.entry(node).or_default();
+                *count += 1;
+                let attempts = *count;
+                if attempts >= ATTEMPTS_MAX {
                     self.give_up(flight, failure);
                 } else {
-                    let wait = failure.retry_after.unwrap_or_else(|| wait(*attempts, node));
+                    let wait = failure.retry_after.unwrap_or_else(|| wait(attempts, node));
                     let retry_at = Some(self.now.plus(wait));
-                    let op = OpKind::of(&flight.op).as_str();
-                    let attempts = *attempts;
+                    let op = self.op_kind(&flight.op).as_str();
                     self.troubles.insert(node, Trouble { attempts, retry_at, failure, op });
                 }
             }
@@ -83,7 +83,7 @@ impl Engine {
     fn give_up(&mut self, flight: &Flight, failure: Failure) {
         let op = &flight.op;
         let path = self.report_path(flight).to_string();
-        let mut report = OpReport::new(OpKind::of(op), op.side, path, op.why);
+        let mut report = OpReport::new(self.op_kind(op), op.side, path, op.why);
         report.to = match op.action {
             Action::Move { .. } => flight.job.target_path().map(|path| path.to_string()),
             _ => None,
@@ -92,32 +92,31 @@ impl Engine {
         report.error = Some(failure.message.clone());
         self.publish(flight, report);
         let attempts = self.attempts.get(&op.node).copied().unwrap_or(1);
-        let op_word = OpKind::of(op).as_str();
+        let op_word = self.op_kind(op).as_str();
         let trouble = Trouble { attempts, retry_at: None, failure, op: op_word };
         self.troubles.insert(op.node, trouble);
     }
 
-    /// Looks again at every folder that the operation relied on directly.
+    /// Looks again at every folder that the operation relied on directly. Until then nothing more is
+    /// done with the node: what an operation changes, the look would have to look at again.
     fn look_around_flight(&mut self, flight: &Flight) {
         let node = flight.op.node;
-        if let Some((side, place)) = &flight.place {
-            self.look_at(*side, place.parent);
-        }
+        let mut folders: Vec<(Side, NodeId)> = Vec::new();
+        folders.extend(flight.place.as_ref().map(|(side, place)| (*side, place.parent)));
         for side in Side::BOTH {
             let at = self.trees.facet(side, node).map(|facet| facet.at().parent);
             let base = self.trees.base(node).map(|base| base.at.parent);
-            for dir in at.into_iter().chain(base) {
-                if self.trees.has(side, dir) {
-                    self.look_at(side, dir);
-                }
-            }
+            folders.extend(at.into_iter().chain(base).map(|dir| (side, dir)));
         }
-        if matches!(flight.op.action, Action::Delete) && self.trees.has(flight.op.side, node) {
+        if matches!(flight.op.action, Action::Delete)
+            && self.trees.kind(node) == crate::tree::Kind::Dir
+        {
             // A folder that was not empty after all: what is in it?
-            if self.trees.kind(node) == crate::tree::Kind::Dir {
-                self.look_at(flight.op.side, node);
-            }
+            folders.push((flight.op.side, node));
         }
+        folders.retain(|(side, dir)| self.trees.has(*side, *dir));
+        folders.iter().for_each(|(side, dir)| self.look_at(*side, *dir));
+        self.unsure.insert(node, folders);
     }
 
     /// Another try for what waited long enough.

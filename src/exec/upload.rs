@@ -62,8 +62,13 @@ impl Executor {
             let _ = self.remote.abort_upload(&session).await;
             return Err(failure);
         }
-        let entry = self.remote.finish_upload(&session).await.map_err(remote_failure)?;
-        Ok(Outcome::Uploaded { entry, sent: content.size, instant: false })
+        match self.remote.finish_upload(&session).await {
+            Ok(entry) => Ok(Outcome::Uploaded { entry, sent: content.size, instant: false }),
+            Err(error) => {
+                let _ = self.remote.abort_upload(&session).await;
+                Err(remote_failure(error))
+            }
+        }
     }
 
     async fn send(&self, session: &UploadSession, source: &Arc<Mutex<Source>>) -> Result<()> {

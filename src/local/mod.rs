@@ -7,6 +7,7 @@ pub mod flush;
 pub mod ignore;
 pub mod os;
 pub mod root;
+pub(crate) mod stage;
 pub mod trash;
 
 use async_trait::async_trait;

@@ -1,1 +1,418 @@
-//! .
+//! The trash: `.foldsync/trash/<YYYYMMDDTHHMMSSZ-N>/<original path>`.
+//!
+//! Owns what a sync removed or replaced until it is restored or has aged out. Files come in by
+//! rename only, so a program that still writes to one writes into the trash. Nothing outside of the
+//! trash is ever removed here, and no link is followed.
+//!
+//! A second version of a path in the same run folder gets a `~2` after its name; a name that itself
+//! ends like that gets `~1`, so that the original name is always the one without the last suffix.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{self, AtFlags, FileType, Mode};
+use rustix::io::Errno;
+
+use super::root::{Root, failure, kind_of, look, open_dir_below, rename_noreplace};
+use super::{FsError, FsErrorKind, Result};
+use crate::clock::{Clock, Timestamp};
+use crate::tree::{Name, RelPath};
+
+/// The folder's name in the control folder.
+const TRASH: &str = "trash";
+/// A run folder takes files for this long: its label is the age of all that is in it.
+const RUN_MAX: Duration = Duration::from_secs(3600);
+const STAMP_FORMAT: &str = "%Y%m%dT%H%M%SZ";
+/// How many folders of one second, or versions of one path, are tried.
+const TRIES: u32 = 10_000;
+
+/// A file in the trash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trashed {
+    /// When its run folder was begun; the file came at most an hour later.
+    pub since: Timestamp,
+    /// Where it was in the tree.
+    pub path: RelPath,
+    /// Where it is now, below the trash folder. Names it for `restore`.
+    pub stored: RelPath,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// The trash of one root.
+pub struct Trash {
+    clock: Arc<dyn Clock>,
+    run: Mutex<Option<Run>>,
+}
+
+#[derive(Clone)]
+struct Run {
+    label: String,
+    begun: Timestamp,
+}
+
+impl Trash {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Trash {
+        Trash { clock, run: Mutex::new(None) }
+    }
+
+    // ---- in ----------------------------------------------------------------------------------
+
+    /// Moves a file in, under the path it had. `NotFound` if the file is not there. Returns the
+    /// folders to make durable.
+    pub(super) fn put(
+        &self,
+        root: &Root,
+        from_dir: &OwnedFd,
+        from: &str,
+        original: &RelPath,
+    ) -> Result<Vec<OwnedFd>> {
+        let placed = self.place(root, from_dir, from, original)?;
+        Ok(placed.unflushed)
+    }
+
+    /// `put`, also telling where it is now.
+    pub(super) fn place(
+        &self,
+        root: &Root,
+        from_dir: &OwnedFd,
+        from: &str,
+        original: &RelPath,
+    ) -> Result<Placed> {
+        let trash = root.control(TRASH)?;
+        let fail = |errno| failure("move to the trash", original, errno);
+        let mut stale: Option<String> = None;
+        for _ in 0..4 {
+            let label = self.current(&trash, stale.take()).map_err(fail)?;
+            match place_in(&trash, &label, from_dir, from, original) {
+                Ok(placed) => return Ok(placed),
+                // The run folder was emptied under us, holds a file where a folder is needed, or
+                // the name is too long for another suffix: a new run folder takes it.
+                Err(Errno::NOENT) if look(from_dir, from).is_err() => {
+                    return Err(fail(Errno::NOENT));
+                }
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::EXIST) => {
+                    stale = Some(label);
+                }
+                Err(errno) => return Err(fail(errno)),
+            }
+        }
+        Err(fail(Errno::NAMETOOLONG))
+    }
+
+    /// The label of the run folder to use; a new one if the last is `stale` or too old.
+    fn current(&self, trash: &OwnedFd, stale: Option<String>) -> rustix::io::Result<String> {
+        let now = self.clock.now();
+        let mut current = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        let usable = current.as_ref().filter(|run| {
+            stale.as_ref() != Some(&run.label) && run.begun <= now && now.since(run.begun) < RUN_MAX
+        });
+        if let Some(run) = usable {
+            return Ok(run.label.clone());
+        }
+        let second = jiff::Timestamp::from_second(now.seconds()).unwrap_or(jiff::Timestamp::MIN);
+        let stamp = second.to_zoned(jiff::tz::TimeZone::UTC).strftime(STAMP_FORMAT).to_string();
+        for number in 1..=TRIES {
+            let label = format!("{stamp}-{number}");
+            match fs::mkdirat(trash, &label, Mode::RWXU) {
+                Ok(()) => {
+                    *current = Some(Run { label: label.clone(), begun: now });
+                    return Ok(label);
+                }
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Err(Errno::EXIST)
+    }
+
+    // ---- out ---------------------------------------------------------------------------------
+
+    /// Everything in the trash, oldest first.
+    pub(super) fn list(&self, root: &Root) -> Result<Vec<Trashed>> {
+        let trash = root.control(TRASH)?;
+        let mut found = Vec::new();
+        for (label, since) in runs(&trash)? {
+            let Some(since) = since else { continue };
+            walk(&trash, &label, |step| {
+                if let Step::File { path, size } = step {
+                    found.extend(trashed(since, path, size));
+                }
+                Ok(())
+            })?;
+        }
+        found.sort_by(|a, b| (a.since, &a.stored).cmp(&(b.since, &b.stored)));
+        Ok(found)
+    }
+
+    /// Gives a file its old name again, or the name `to`. Never replaces: `Occupied` if something
+    /// has the name. Returns the path and the folders to make durable.
+    pub(super) fn restore(
+        &self,
+        root: &Root,
+        stored: &RelPath,
+        to: Option<&RelPath>,
+    ) -> Result<(RelPath, Vec<OwnedFd>)> {
+        let trash = root.control(TRASH)?;
+        let gone = || {
+            FsError::new(FsErrorKind::NotFound, format!("restore {stored}: it is not in the trash"))
+        };
+        let (folder, name) = stored.split_last().ok_or_else(gone)?;
+        let to = match to {
+            Some(to) => to.clone(),
+            None => trashed(Timestamp::default(), stored, 0).ok_or_else(gone)?.path,
+        };
+        let dir = open_dir_below(&trash, folder.as_str())
+            .map_err(|errno| failure("restore", stored, errno))?;
+        let stat = look(&dir, name.as_str()).map_err(|errno| failure("restore", stored, errno))?;
+        if kind_of(&stat) == FileType::Directory {
+            return Err(gone());
+        }
+        let mut unflushed = create_parents(root, &to)?;
+        let spot = root.spot(&to, "restore")?;
+        rename_noreplace(&dir, name.as_str(), &spot.dir, spot.name.as_str())
+            .map_err(|errno| failure("restore", &to, errno))?;
+        unflushed.extend([spot.dir, dir]);
+        Ok((to, unflushed))
+    }
+
+    /// Removes everything; how many files that were.
+    pub(super) fn empty(&self, root: &Root) -> Result<u64> {
+        self.remove_runs(root, |_| true)
+    }
+
+    /// Removes what came longer ago than `keep`; how many files that were. A folder whose name says
+    /// no time stays.
+    pub(super) fn expire(&self, root: &Root, now: Timestamp, keep: Duration) -> Result<u64> {
+        let keep = keep.saturating_add(RUN_MAX);
+        self.remove_runs(root, |since| since.is_some_and(|since| now.since(since) > keep))
+    }
+
+    fn remove_runs(&self, root: &Root, old: impl Fn(Option<Timestamp>) -> bool) -> Result<u64> {
+        let trash = root.control(TRASH)?;
+        let mut files = 0;
+        for (label, since) in runs(&trash)? {
+            if old(since) {
+                files += remove_tree(&trash, &label)?;
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// Where a file went.
+pub(super) struct Placed {
+    pub(super) dir: OwnedFd,
+    pub(super) name: String,
+    pub(super) unflushed: Vec<OwnedFd>,
+}
+
+fn place_in(
+    trash: &OwnedFd,
+    label: &str,
+    from_dir: &OwnedFd,
+    from: &str,
+    original: &RelPath,
+) -> rustix::io::Result<Placed> {
+    let Some((parent, name)) = original.split_last() else { return Err(Errno::INVAL) };
+    let (dir, mut unflushed) = create_folders(trash, label, &parent)?;
+    let first = if split_version(name.as_str()).is_some() { 1 } else { 0 };
+    for version in (first..TRIES).filter(|v| first == 1 || *v != 1) {
+        let stored = match version {
+            0 => name.as_str().to_owned(),
+            _ => format!("{name}~{version}"),
+        };
+        match rename_noreplace(from_dir, from, &dir, &stored) {
+            Ok(()) => {
+                unflushed.push(rustix::io::fcntl_dupfd_cloexec(&dir, 0)?);
+                return Ok(Placed { dir, name: stored, unflushed });
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+/// Opens the folder for a path in a run folder, making what is missing. The folders in which
+/// something was made are to be made durable.
+fn create_folders(
+    trash: &OwnedFd,
+    label: &str,
+    parent: &RelPath,
+) -> rustix::io::Result<(OwnedFd, Vec<OwnedFd>)> {
+    let whole = if parent.is_root() { label.to_owned() } else { format!("{label}/{parent}") };
+    match open_dir_below(trash, &whole) {
+        Err(Errno::NOENT) if !parent.is_root() => {}
+        other => return Ok((other?, Vec::new())),
+    }
+    let mut unflushed = vec![rustix::io::fcntl_dupfd_cloexec(trash, 0)?];
+    let mut dir = open_dir_below(trash, label)?;
+    for component in parent.components() {
+        let made = match fs::mkdirat(&dir, component, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(errno) => return Err(errno),
+        };
+        let below = open_dir_below(&dir, component)?;
+        let above = std::mem::replace(&mut dir, below);
+        if made {
+            unflushed.push(above);
+        }
+    }
+    Ok((dir, unflushed))
+}
+
+/// Makes the folders above a path of the tree that are missing.
+fn create_parents(root: &Root, path: &RelPath) -> Result<Vec<OwnedFd>> {
+    let mut unflushed = Vec::new();
+    let mut at = RelPath::root();
+    for component in path.parent().unwrap_or_default().components() {
+        let name = Name::new(component)
+            .map_err(|e| FsError::new(FsErrorKind::BadName, format!("restore {path}: {e}")))?;
+        at = at.join(&name);
+        unflushed.extend(root.create_dir(&at)?.1);
+    }
+    Ok(unflushed)
+}
+
+/// What a path below the trash folder says.
+fn trashed(since: Timestamp, stored: &RelPath, size: u64) -> Option<Trashed> {
+    let (_, original) = stored.as_str().split_once('/')?;
+    let (folder, name) = RelPath::new(original).ok()?.split_last()?;
+    let name = match split_version(name.as_str()) {
+        Some(plain) => Name::new(plain).ok()?,
+        None => name,
+    };
+    Some(Trashed { since, path: folder.join(&name), stored: stored.clone(), size })
+}
+
+/// The name before a version suffix.
+fn split_version(name: &str) -> Option<&str> {
+    let (plain, number) = name.rsplit_once('~')?;
+    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    (is_number && !plain.is_empty()).then_some(plain)
+}
+
+/// The folders in the trash, each with the time in its label, if that is one.
+fn runs(trash: &OwnedFd) -> Result<Vec<(String, Option<Timestamp>)>> {
+    let fail = |errno| failure("read", "the trash", errno);
+    let mut found = BTreeSet::new();
+    for item in fs::Dir::read_from(trash).map_err(fail)? {
+        let item = item.map_err(fail)?;
+        match item.file_name().to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => {
+                found.insert(name.to_owned());
+            }
+        }
+    }
+    Ok(found.into_iter().map(|label| (label.clone(), time_of(&label))).collect())
+}
+
+fn time_of(label: &str) -> Option<Timestamp> {
+    let (stamp, _) = label.split_once('-')?;
+    let at = jiff::civil::DateTime::strptime(STAMP_FORMAT, stamp).ok()?;
+    let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    Some(Timestamp::from_seconds(at.timestamp().as_second()))
+}
+
+// ---- walking -----------------------------------------------------------------------------------
+
+/// What a walk through the trash comes by, folders after what is in them.
+enum Step<'a> {
+    File {
+        path: &'a RelPath,
+        size: u64,
+    },
+    /// Anything that is not a folder.
+    Item {
+        dir: &'a OwnedFd,
+        name: &'a std::ffi::CStr,
+    },
+    FolderEnd {
+        path: &'a str,
+    },
+}
+
+/// Walks one run folder without recursion, following nothing. If the run folder is no folder, it
+/// is left alone.
+fn walk(
+    trash: &OwnedFd,
+    label: &str,
+    mut visit: impl FnMut(Step<'_>) -> rustix::io::Result<()>,
+) -> Result<()> {
+    let mut pending = vec![(label.to_owned(), false)];
+    while let Some((path, done)) = pending.pop() {
+        let fail = |errno| failure("go through the trash at", &path, errno);
+        if done {
+            visit(Step::FolderEnd { path: &path }).map_err(fail)?;
+            continue;
+        }
+        let dir = match open_dir_below(trash, &path) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(errno) => return Err(fail(errno)),
+        };
+        pending.push((path.clone(), true));
+        for item in fs::Dir::read_from(&dir).map_err(fail)? {
+            let item = item.map_err(fail)?;
+            let name = item.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let Ok(stat) =
+                fs::statx(&dir, name, AtFlags::SYMLINK_NOFOLLOW, fs::StatxFlags::BASIC_STATS)
+            else {
+                continue;
+            };
+            let text = name.to_str().ok().map(|name| format!("{path}/{name}"));
+            match (kind_of(&stat), text) {
+                (FileType::Directory, Some(below)) => pending.push((below, false)),
+                (FileType::Directory, None) => {}
+                (_, text) => {
+                    if let Some(path) = text.and_then(|text| RelPath::new(&text).ok()) {
+                        visit(Step::File { path: &path, size: stat.stx_size }).map_err(fail)?;
+                    }
+                    visit(Step::Item { dir: &dir, name }).map_err(fail)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes a run folder and all in it; how many files that were.
+fn remove_tree(trash: &OwnedFd, label: &str) -> Result<u64> {
+    let mut files = 0;
+    walk(trash, label, |step| match step {
+        Step::File { .. } => Ok(()),
+        Step::Item { dir, name } => {
+            files += 1;
+            ignore_missing(fs::unlinkat(dir, name, AtFlags::empty()))
+        }
+        Step::FolderEnd { path } => {
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let outcome = match parent {
+                "" => fs::unlinkat(trash, name, AtFlags::REMOVEDIR),
+                _ => open_dir_below(trash, parent)
+                    .and_then(|dir| fs::unlinkat(dir, name, AtFlags::REMOVEDIR)),
+            };
+            // Something came in meanwhile: it stays.
+            match outcome {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+                other => ignore_missing(other),
+            }
+        }
+    })?;
+    Ok(files)
+}
+
+fn ignore_missing(outcome: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match outcome {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}

@@ -10,6 +10,8 @@ use super::{Brake, BrakeReason};
 
 /// Below this number of files no share is too large.
 const FILES_MIN: u64 = 10;
+/// Below this number, earlier deletions are not counted in: a small tree may change a lot in a day.
+const RECENT_MIN: u64 = 100;
 
 pub(super) fn brakes(target: &Target<'_>) -> Vec<Brake> {
     if target.constraints.brake.lifted {
@@ -31,7 +33,7 @@ fn brake(target: &Target<'_>, side: Side) -> Option<Brake> {
     let files = nodes.iter().filter(|id| trees.kind(**id) == Kind::File).count() as u64;
     let reason = if is_root_emptied(target, side.other(), &nodes) {
         BrakeReason::RootEmptied
-    } else if is_too_many(target, files) {
+    } else if is_too_many(target, side, files) {
         BrakeReason::TooManyDeletes
     } else {
         return None;
@@ -39,9 +41,19 @@ fn brake(target: &Target<'_>, side: Side) -> Option<Brake> {
     Some(Brake { side, reason, nodes, files })
 }
 
-fn is_too_many(target: &Target<'_>, files: u64) -> bool {
+fn is_too_many(target: &Target<'_>, side: Side, files: u64) -> bool {
+    let base = target.trees.base_files();
+    if exceeds(target, files, base) {
+        return true;
+    }
+    // SF-15: the same in small portions.
+    let recent = target.constraints.recent_deletes[side as usize];
+    files > 0 && files + recent >= RECENT_MIN && exceeds(target, files + recent, base + recent)
+}
+
+fn exceeds(target: &Target<'_>, files: u64, base: u64) -> bool {
     let limits = target.constraints.brake;
-    let base = u128::from(target.trees.base_files());
+    let base = u128::from(base);
     let over_share = limits.share_percent.is_some_and(|percent| {
         files >= FILES_MIN && u128::from(files) * 100 > base * u128::from(percent)
     });

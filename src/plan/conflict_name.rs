@@ -13,7 +13,7 @@ pub fn is_copy(name: &Name) -> bool {
 
 /// The `attempt`th name (from 1) for a copy of `name`, at most `bytes_max` long. A copy of a copy
 /// is named after the original.
-pub(super) fn copy_name(
+pub(crate) fn copy_name(
     name: &Name,
     kind: Kind,
     mark: &str,

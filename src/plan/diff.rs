@@ -80,7 +80,7 @@ impl<'a, 't> Diff<'a, 't> {
 
     fn needs_anything(&self, id: NodeId, fate: Option<&Goal>) -> bool {
         let open = fate.is_some_and(|goal| goal.stance != Stance::Act || why::needs_bytes(goal));
-        open || self.target.acting().iter().any(|side| self.step(*side, id).is_some())
+        open || Side::BOTH.iter().any(|side| self.step(*side, id).is_some())
     }
 
     fn may_act(&self, id: NodeId) -> bool {
@@ -90,7 +90,12 @@ impl<'a, 't> Diff<'a, 't> {
 
     fn step(&self, side: Side, id: NodeId) -> Option<Step> {
         let fate = self.target.fates.get(&id)?;
-        match (fate, self.target.trees.facet(side, id)) {
+        let facet = self.target.trees.facet(side, id);
+        // A source is left alone, but for a name of ours that an earlier mode left there.
+        if !self.target.acting().contains(&side) && facet.is_none_or(|f| f.parked.is_none()) {
+            return None;
+        }
+        match (fate, facet) {
             (None, None) => None,
             (None, Some(_)) => Some(Step::Delete),
             (Some(_), None) => {
@@ -98,7 +103,6 @@ impl<'a, 't> Diff<'a, 't> {
             }
             (Some(goal), Some(facet)) => (facet.physical() != goal.at).then_some(Step::Move),
         }
-        .filter(|_| self.target.acting().contains(&side))
     }
 
     fn standing(&mut self, side: Side, id: NodeId) -> Standing {
@@ -155,10 +159,12 @@ impl<'a, 't> Diff<'a, 't> {
             Some(Stance::Wait) => return None,
             Some(Stance::Act) | None => {}
         }
-        for side in self.target.acting() {
-            match self.standing(*side, id) {
-                Standing::Ready => return self.structural(*side, id, fate),
-                Standing::Behind { .. } => self.blocked.push((*side, id)),
+        let mut sides = Side::BOTH;
+        sides.sort_by_key(|side| self.step(*side, id) == Some(Step::Create));
+        for side in sides {
+            match self.standing(side, id) {
+                Standing::Ready => return self.structural(side, id, fate),
+                Standing::Behind { .. } => self.blocked.push((side, id)),
                 Standing::Elsewhere => {}
             }
         }

@@ -87,6 +87,9 @@ pub struct Constraints<'a> {
     pub mode: Mode,
     pub conflict: ConflictPolicy,
     pub brake: &'a BrakeLimits,
+    /// Files that were deleted on each side in the last day, by side: a slow mass deletion is one
+    /// too. Without those that a person approved.
+    pub recent_deletes: [u64; 2],
     /// What conflict copies are marked with: `YYYYMMDD-HHMMSS-HOST`.
     pub conflict_mark: &'a str,
 }

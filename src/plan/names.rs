@@ -98,7 +98,9 @@ impl<'a> Copies<'a> {
             let name =
                 copy_name(&at.name, kind, self.constraints.conflict_mark, self.bytes_max, attempt);
             let place = Placement { parent: at.parent, name };
-            let free = Side::BOTH.iter().all(|side| occupants.of(*side, &place, None).is_none());
+            // A side where the node has that name already is no obstacle: half of it is done.
+            let free =
+                Side::BOTH.iter().all(|side| occupants.of(*side, &place, Some(of)).is_none());
             if free && self.taken.insert(place.clone()) {
                 return place.name;
             }

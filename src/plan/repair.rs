@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::tree::{Kind, NodeId, Placement, Side};
+use crate::tree::{Facet, Kind, NodeId, Placement, Side};
 
 use super::names::{Copies, Occupants, composed};
 use super::target::{Claim, Goal, Same, Stance, Target, same};
@@ -298,10 +298,13 @@ fn wait(target: &mut Target<'_>, nodes: &[NodeId]) {
     }
 }
 
-/// Lower keeps the name: a folder against a file, then by claim. A source is never renamed.
+/// Lower keeps the name: a folder against a file, then by claim. A source is never renamed, but for
+/// what an earlier mode parked there.
 fn right_to_the_name(target: &Target<'_>, id: NodeId) -> (bool, bool, Option<Claim>, NodeId) {
     let claim = target.goal(id).map(|goal| goal.claim);
-    let one_way = target.constraints.mode != Mode::TwoWay;
-    let leftover = one_way && claim != Some(Claim::Leading);
-    (leftover, target.trees.kind(id) == Kind::File, claim, id)
+    let yields = target.constraints.mode.source().is_some_and(|source| {
+        let is_parked = |facet: &Facet| facet.parked.is_some();
+        claim != Some(Claim::Leading) || target.trees.facet(source, id).is_some_and(is_parked)
+    });
+    (yields, target.trees.kind(id) == Kind::File, claim, id)
 }

@@ -263,7 +263,12 @@ pub struct Quota {
 #[async_trait]
 pub trait Remote: Send + Sync + 'static {
     fn capabilities(&self) -> &Capabilities;
+    /// `NotFound` if the root has no identity yet: `claim` gives it one.
     async fn account(&self) -> Result<Account>;
+    /// Gives the root an identity, where the service does not give one by itself.
+    async fn claim(&self, _identity: &str) -> Result<()> {
+        Ok(())
+    }
     /// One page, in the most stable order that the service offers.
     async fn list(&self, dir: &Locator, cursor: Option<PageCursor>) -> Result<Page>;
     /// Looks one item up: `None` only if it is surely gone. Its entry may have another name: the

@@ -192,8 +192,12 @@ impl Trees {
         id
     }
 
-    /// Sets or clears what a side has. The place must be free, or held by this node.
+    /// Sets or clears what a side has. The place must be free, or held by this node. A node that
+    /// was forgotten stays so: the next look at that side finds its item as something new.
     pub fn set_facet(&mut self, side: Side, id: NodeId, facet: Option<Facet>) {
+        if self.get(id).is_none() {
+            return;
+        }
         self.unindex(side, id);
         if let Some(facet) = &facet {
             let place = facet.physical();
@@ -269,22 +273,37 @@ impl Trees {
     /// Merges `newcomer`, which only the remote has, into `keep`, which only local has.
     pub fn bind(&mut self, keep: NodeId, newcomer: NodeId) {
         let Some(facet) = self.facet(Side::Remote, newcomer).cloned() else { return };
-        let adopted: Vec<(NodeId, Option<Facet>)> = self
-            .children(Side::Remote, newcomer)
-            .map(|(_, child)| child)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .filter_map(|child| {
-                let facet = self.facet(Side::Remote, child)?.clone();
-                let at = Placement { parent: keep, name: facet.at().name.clone() };
-                let content = *facet.content();
-                Some((child, Some(facet.with_register(at, content))))
-            })
-            .collect();
+        let was_moved = self.base(newcomer).is_none_or(|base| base.at != *facet.at());
+        let children: Vec<NodeId> =
+            self.children(Side::Remote, newcomer).map(|(_, child)| child).collect();
         self.forget(newcomer);
         self.set_facet(Side::Remote, keep, Some(facet));
+        let adopted = children.iter().filter_map(|child| {
+            let facet = self.facet(Side::Remote, *child)?.clone();
+            let at = Placement { parent: keep, name: facet.at().name.clone() };
+            let content = *facet.content();
+            Some((*child, Some(facet.with_register(at, content))))
+        });
+        let adopted = adopted.collect();
         self.set_facets(Side::Remote, adopted);
+        for child in children {
+            // Nobody moved the child itself. But where local deleted it with a folder that the
+            // remote moved, it has to look moved: a moved folder carries its subtree.
+            if !was_moved || self.facet(Side::Local, child).is_some() {
+                self.rebase(child, newcomer, keep);
+            }
+            self.settle(child);
+        }
         self.settle(keep);
+    }
+
+    /// Where base has `id` in the folder `from`, it is now in `to`.
+    fn rebase(&mut self, id: NodeId, from: NodeId, to: NodeId) {
+        if let Some(base) = self.base(id).filter(|base| base.at.parent == from) {
+            let at = Placement { parent: to, name: base.at.name.clone() };
+            let content = base.content;
+            self.set_base(id, Some(Register { at, content }));
+        }
     }
 
     /// The nodes to write to the database, and an empty list from here on.

@@ -1,0 +1,3 @@
+//! The process: who owns a pair.
+
+pub mod lock;

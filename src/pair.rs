@@ -1,0 +1,272 @@
+//! One run of one pair: checks that both roots are the ones that were agreed on, builds the engine,
+//! and drives it.
+//!
+//! The two sides come in as traits, so that the simulator runs exactly this.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Timestamp};
+use crate::drive::{self, Observer, World};
+use crate::engine::{Engine, Fatal, ListError, Settings, Summary};
+use crate::exec::{Executor, Lanes};
+use crate::local::LocalFs;
+use crate::plan::{BrakeLimits, ConflictPolicy, Mode};
+use crate::remote::{ErrorKind, NameRules, Remote};
+use crate::store::{Found, HeldState, NewHeld, Store, StoreError};
+use crate::tree::{Side, Trees};
+
+/// How a pair is to be kept, as far as it does not depend on what the sides are.
+#[derive(Clone, Debug)]
+pub struct PairSettings {
+    pub mode: Mode,
+    pub conflict: ConflictPolicy,
+    pub brake: BrakeLimits,
+    pub ignore: Vec<String>,
+    /// Part of the names of conflict copies.
+    pub host: String,
+    pub lanes: Lanes,
+    /// Content bytes, and time, after which nothing more is started.
+    pub max_transfer: Option<u64>,
+    pub max_duration: Option<Duration>,
+}
+
+/// The two sides and the time.
+#[derive(Clone)]
+pub struct Sides {
+    pub local: Arc<dyn LocalFs>,
+    pub remote: Arc<dyn Remote>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why a run did not get to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A guard stopped the pair before anything was done; a held item says what a person can do.
+    #[error("{message}")]
+    Halted { side: Side, message: String },
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+    #[error("{side}: {message}")]
+    Side { side: Side, message: String },
+    /// The remote or the network is not there.
+    #[error("{message}")]
+    Unavailable { message: String },
+    /// A person must log in.
+    #[error("{message}")]
+    Auth { message: String },
+}
+
+impl From<StoreError> for RunError {
+    fn from(error: StoreError) -> RunError {
+        RunError::Fatal(Fatal::Store(error))
+    }
+}
+
+/// How a run ended, and what it found at its start.
+#[derive(Debug)]
+pub struct RunReport {
+    pub summary: Summary,
+    /// Set if the state database was damaged and is kept under this path: this run was a merge.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Whether operations are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conduct {
+    Act,
+    /// Works on a copy of the state and leaves no trace on either side.
+    Pretend,
+}
+
+/// Runs a pair until it is in sync or cannot get further. `fresh_id` is unique; it becomes the
+/// identity of whatever has none yet.
+pub async fn run(
+    settings: &PairSettings,
+    database: &Path,
+    sides: &Sides,
+    fresh_id: &str,
+    conduct: Conduct,
+    observer: &dyn Observer,
+    interrupt: impl Future<Output = ()>,
+) -> Result<RunReport, RunError> {
+    let (mut store, mut trees, found) = open(database, conduct)?;
+    let agreed = check_roots(&mut store, sides, fresh_id, conduct).await?;
+    if agreed == Agreed::Forgotten && trees.ids().next().is_some() {
+        // A person approved another root: nothing is agreed with it, so this run merges.
+        (store, trees) = forget(store, database, conduct)?;
+        check_roots(&mut store, sides, fresh_id, conduct).await?;
+    }
+    let install_id = install_id(&mut store, fresh_id)?;
+    let capabilities = sides.remote.capabilities();
+    let executor = Executor::new(
+        Arc::clone(&sides.local),
+        Arc::clone(&sides.remote),
+        Arc::clone(&sides.clock),
+        install_id.clone(),
+        settings.lanes,
+    );
+    let world = World {
+        local: Arc::clone(&sides.local),
+        remote: Arc::clone(&sides.remote),
+        clock: Arc::clone(&sides.clock),
+        executor: Arc::new(executor),
+    };
+    if conduct == Conduct::Act {
+        let intents = store.intents()?;
+        drive::tidy(&world, &install_id, &intents).await.map_err(side_error)?;
+    }
+    let engine_settings = Settings {
+        mode: settings.mode,
+        conflict: settings.conflict,
+        brake: settings.brake.clone(),
+        ignore: settings.ignore.clone(),
+        host: settings.host.clone(),
+        algo: capabilities.pair_hash(),
+        local_names: NameRules::POSIX,
+        remote_names: capabilities.names.clone(),
+        max_transfer: settings.max_transfer,
+        max_duration: settings.max_duration,
+        in_flight_max: 256,
+        pretend: conduct == Conduct::Pretend,
+    };
+    let now = sides.clock.now();
+    let engine = Engine::new(engine_settings, store, trees, install_id, now)?;
+    match drive::run_once(engine, &world, observer, interrupt).await {
+        Ok(summary) => {
+            let set_aside = match found {
+                Found::SetAside(path) => Some(path),
+                Found::Existing | Found::New => None,
+            };
+            Ok(RunReport { summary, set_aside })
+        }
+        Err(Fatal::RootLost { side, message }) => Err(RunError::Halted { side, message }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open(database: &Path, conduct: Conduct) -> Result<(Store, Trees, Found), RunError> {
+    match conduct {
+        Conduct::Act => Ok(Store::open(database)?),
+        Conduct::Pretend => {
+            let (store, trees) = Store::open_copy(database)?;
+            Ok((store, trees, Found::Existing))
+        }
+    }
+}
+
+fn forget(store: Store, database: &Path, conduct: Conduct) -> Result<(Store, Trees), RunError> {
+    drop(store);
+    match conduct {
+        Conduct::Act => {
+            Store::set_aside(database)?;
+            let (store, trees, _) = Store::open(database)?;
+            Ok((store, trees))
+        }
+        Conduct::Pretend => Ok(Store::open_copy(Path::new(""))?),
+    }
+}
+
+/// Names this state database in temporary names.
+fn install_id(store: &mut Store, fresh_id: &str) -> Result<String, RunError> {
+    if let Some(id) = store.meta("install_id")? {
+        return Ok(id);
+    }
+    store.write(|tx| tx.set_meta("install_id", fresh_id))?;
+    Ok(fresh_id.to_owned())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Agreed {
+    Same,
+    /// A root is another one, and a person approved that.
+    Forgotten,
+}
+
+/// A root that is gone, or is another folder or account than the one that was agreed with, must not
+/// look like a mass deletion.
+async fn check_roots(
+    store: &mut Store,
+    sides: &Sides,
+    fresh_id: &str,
+    conduct: Conduct,
+) -> Result<Agreed, RunError> {
+    let now = sides.clock.now();
+    let local = sides.local.identity().await.map_err(|e| side_error(e.into()))?;
+    let local = match (local, store.meta("root_id")?, conduct) {
+        (None, None, Conduct::Act) => {
+            sides.local.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
+            Some(fresh_id.to_owned())
+        }
+        (id, _, _) => id,
+    };
+    let account = match (account(sides).await?, store.meta("account_key")?, conduct) {
+        (None, None, Conduct::Act) => {
+            sides.remote.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
+            account(sides).await?
+        }
+        (account, _, _) => account,
+    };
+    let checks = [(Side::Local, "root_id", local), (Side::Remote, "account_key", account)];
+    let mut agreed = Agreed::Same;
+    for (side, key, found) in checks {
+        match (store.meta(key)?, found) {
+            (None, Some(found)) => store.write(|tx| tx.set_meta(key, &found))?,
+            (Some(known), Some(found)) if known == found => {}
+            (None, None) => {}
+            (Some(_), _) => {
+                if halt(store, side, now)? {
+                    agreed = Agreed::Forgotten;
+                } else {
+                    let message = format!(
+                        "the {side} root is not the one that this pair was synced with (is a disk \
+                         not mounted?). Nothing was changed. If it is right, approve it: \
+                         `foldsync held list`; the next run then merges and deletes nothing"
+                    );
+                    return Err(RunError::Halted { side, message });
+                }
+            }
+        }
+    }
+    Ok(agreed)
+}
+
+/// The remote's identity; `None` if it has none yet.
+async fn account(sides: &Sides) -> Result<Option<String>, RunError> {
+    match sides.remote.account().await {
+        Ok(account) => Ok(Some(account.key)),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(side_error(error.into())),
+    }
+}
+
+/// Holds the pair until a person approves the other root. Tells whether one already has.
+fn halt(store: &mut Store, side: Side, now: Timestamp) -> Result<bool, RunError> {
+    let kind = format!("{side}-root-changed");
+    let rows = store.held(&[HeldState::Approved])?;
+    if rows.iter().any(|row| row.kind == kind) {
+        return Ok(true);
+    }
+    let held = NewHeld {
+        kind,
+        side: side.to_string(),
+        files: 0,
+        nodes: Default::default(),
+        paths: Vec::new(),
+    };
+    store.write(|tx| tx.set_pending(&[held], now))?;
+    Ok(false)
+}
+
+fn side_error(error: ListError) -> RunError {
+    match error {
+        ListError::RootLost(message) => RunError::Halted { side: Side::Local, message },
+        ListError::Auth(message) => RunError::Auth { message },
+        ListError::Transient(message) => RunError::Unavailable { message },
+        ListError::Denied(message) => RunError::Side { side: Side::Local, message },
+        ListError::Gone => {
+            RunError::Side { side: Side::Local, message: "the folder is gone".to_owned() }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The whole engine against a simulated disk, cloud and clock, thousands of bad days a run.
+//!
+//! `SIM_SEED=n cargo test --test sim` replays one day with a readable trace; `SIM_SEEDS=n` sets how
+//! many days there are. Days that once went wrong are in `sim/regressions.txt` and come first.
+
+mod sim {
+    pub mod cloud;
+    pub mod crowd;
+    pub mod disk;
+    pub mod faults;
+    mod fidelity;
+    pub mod oracle;
+    mod scenarios;
+    pub mod users;
+    pub mod world;
+}
+
+use sim::world::{Report, day, scratch};
+
+const SEEDS: u64 = 2_000;
+/// Seeds that once failed, each with what it taught.
+const REGRESSIONS: &str = include_str!("sim/regressions.txt");
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn live(seed: u64, trace: bool) -> Report {
+    day(seed, scratch().path(), trace)
+}
+
+/// Lives a day twice; what went wrong, if anything.
+fn verdict(seed: u64) -> Option<String> {
+    let (first, second) = (live(seed, false), live(seed, false));
+    let mut wrong = first.violations;
+    if first.digest != second.digest {
+        wrong.push("S7: two runs of this seed differ".to_owned());
+    }
+    (!wrong.is_empty()).then(|| format!("SIM_SEED={seed}: {}", wrong.join("\n    ")))
+}
+
+fn verdicts(seeds: impl IntoIterator<Item = u64>) -> Vec<String> {
+    seeds.into_iter().filter_map(verdict).collect()
+}
+
+fn regressions() -> impl Iterator<Item = u64> {
+    let lines = REGRESSIONS.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split_whitespace().next().unwrap_or_default())
+        .map(|seed| seed.parse().expect("each line begins with a seed"))
+}
+
+#[test]
+fn days_that_once_went_wrong_go_well() {
+    let wrong = verdicts(regressions());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_pair_survives_thousands_of_bad_days() {
+    if let Some(seed) = from_environment("SIM_SEED") {
+        let report = live(seed, true);
+        println!("{}", report.log.join("\n"));
+        println!("{} runs, {} kills, {} acts", report.runs, report.kills, report.acts);
+        assert!(report.violations.is_empty(), "{:#?}", report.violations);
+        return;
+    }
+    let first = from_environment("SIM_FIRST").unwrap_or(0);
+    let seeds = from_environment("SIM_SEEDS").unwrap_or(SEEDS);
+    let wrong = verdicts(first..first + seeds);
+    assert!(wrong.is_empty(), "{} of {seeds} days:\n{}", wrong.len(), wrong.join("\n"));
+}

@@ -1,0 +1,490 @@
+//! A simulated disk: inodes, folders, a stage and a trash in memory, and what its users do to it.
+//!
+//! Keeps the state as it is and as it would be after a power cut. The engine's view of it, `LocalFs`,
+//! is in `port`; nothing here waits or fails by chance.
+
+mod port;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use foldsync::local::{FsError, FsErrorKind, StageKey};
+use foldsync::tree::{Entry, ItemId, Kind, Name, RelPath, Rev, Side, Stamp};
+
+use super::faults::{Dice, Hub};
+use super::users::{Tree, Users};
+
+pub use port::DiskPort;
+
+/// What kind of file system this is.
+#[derive(Clone, Debug)]
+pub struct DiskTraits {
+    /// Time stamps are multiples of this; 1 for a fine clock.
+    pub grain_ns: i64,
+    /// A new file takes the lowest free inode number.
+    pub reuses_inodes: bool,
+    /// Whether birth times are recorded.
+    pub births: bool,
+    /// Bytes that one read returns at most, so that small files take many reads.
+    pub read_max: usize,
+}
+
+impl DiskTraits {
+    pub const PLAIN: DiskTraits =
+        DiskTraits { grain_ns: 1, reuses_inodes: false, births: true, read_max: 1 << 20 };
+
+    pub fn draw(dice: &mut Dice) -> DiskTraits {
+        DiskTraits {
+            grain_ns: *dice.pick(&[1, 1, 1, 4_000_000, 1_000_000_000]).expect("not empty"),
+            reuses_inodes: dice.chance(500),
+            births: dice.chance(700),
+            read_max: *dice.pick(&[3, 16, 1 << 20]).expect("not empty"),
+        }
+    }
+}
+
+pub type Result<T> = std::result::Result<T, FsError>;
+
+fn error<T>(kind: FsErrorKind, what: impl std::fmt::Display) -> Result<T> {
+    Err(FsError::new(kind, format!("{what}: {kind:?}")))
+}
+
+#[derive(Clone)]
+enum Body {
+    File(Bytes),
+    Dir(BTreeMap<Name, u64>),
+    Link,
+}
+
+#[derive(Clone)]
+struct Inode {
+    body: Body,
+    born_ns: i64,
+    mtime_ns: i64,
+    ctime_ns: i64,
+    /// chmod 000: neither it nor anything below it can be read or changed.
+    denied: bool,
+    /// Whether the content would survive a power cut.
+    durable: bool,
+}
+
+const ROOT: u64 = 1;
+
+/// Everything that is on the disk at one moment; cloned for what would survive a power cut.
+#[derive(Clone)]
+struct Image {
+    inodes: BTreeMap<u64, Arc<Inode>>,
+    /// By operation, and whether it is what an install displaced.
+    stage: BTreeMap<(u64, bool), u64>,
+    trash: Vec<u64>,
+    marker: Option<String>,
+}
+
+impl Image {
+    fn body(&self, ino: u64) -> Option<&Body> {
+        self.inodes.get(&ino).map(|i| &i.body)
+    }
+
+    fn children(&self, ino: u64) -> Option<&BTreeMap<Name, u64>> {
+        match self.body(ino) {
+            Some(Body::Dir(children)) => Some(children),
+            Some(Body::File(_) | Body::Link) | None => None,
+        }
+    }
+
+    fn edit(&mut self, ino: u64) -> Option<&mut Inode> {
+        self.inodes.get_mut(&ino).map(Arc::make_mut)
+    }
+
+    /// Where a path leads, without regard to permissions.
+    fn find(&self, path: &RelPath) -> Option<u64> {
+        let mut at = ROOT;
+        for part in path.components() {
+            at = *self.children(at)?.get(part)?;
+        }
+        Some(at)
+    }
+
+    /// Whether a folder above `path`, or with `itself` the item too, refuses us.
+    fn refuses(&self, path: &RelPath, itself: bool) -> bool {
+        let mut at = ROOT;
+        let denied = |ino| self.inodes.get(&ino).is_some_and(|i| i.denied);
+        for part in path.components() {
+            if denied(at) {
+                return true;
+            }
+            let next = self.children(at).and_then(|c| c.get(part));
+            let Some(next) = next else { return false };
+            at = *next;
+        }
+        itself && denied(at)
+    }
+
+    fn link(&mut self, at: &RelPath, ino: u64) {
+        let Some((dir, name)) = at.split_last() else { return };
+        let Some(dir) = self.find(&dir) else { return };
+        if let Some(Body::Dir(children)) = self.edit(dir).map(|i| &mut i.body) {
+            children.insert(name, ino);
+        }
+    }
+
+    fn unlink(&mut self, at: &RelPath) -> Option<u64> {
+        let (dir, name) = at.split_last()?;
+        let dir = self.find(&dir)?;
+        match self.edit(dir).map(|i| &mut i.body) {
+            Some(Body::Dir(children)) => children.remove(&name),
+            Some(Body::File(_) | Body::Link) | None => None,
+        }
+    }
+
+    /// Removes an inode and everything below it from the table.
+    fn free(&mut self, ino: u64) {
+        if let Some(inode) = self.inodes.remove(&ino)
+            && let Body::Dir(children) = &inode.body
+        {
+            for child in children.values() {
+                self.free(*child);
+            }
+        }
+    }
+
+    fn walk(&self, dir: u64, path: &RelPath, see: &mut impl FnMut(&RelPath, u64)) {
+        for (name, ino) in self.children(dir).into_iter().flatten() {
+            let path = path.join(name);
+            see(&path, *ino);
+            self.walk(*ino, &path, see);
+        }
+    }
+
+    fn stamp(&self, ino: u64) -> Option<Stamp> {
+        let inode = self.inodes.get(&ino)?;
+        let item = ItemId::Inode { dev: 1, ino, born_ns: inode.born_ns };
+        let (rev, size) = match &inode.body {
+            Body::File(bytes) => {
+                let rev = Rev::Stat { mtime_ns: inode.mtime_ns, ctime_ns: inode.ctime_ns };
+                (rev, bytes.len() as u64)
+            }
+            Body::Dir(_) | Body::Link => (Rev::FOLDER, 0),
+        };
+        Some(Stamp { item, rev, size })
+    }
+
+    /// `None` for what is not an entry.
+    fn entry(&self, name: &Name, ino: u64) -> Option<Entry> {
+        let kind = match self.body(ino)? {
+            Body::File(_) => Kind::File,
+            Body::Dir(_) => Kind::Dir,
+            Body::Link => return None,
+        };
+        let Stamp { item, rev, size } = self.stamp(ino)?;
+        Some(Entry { name: name.clone(), kind, size, hash: None, item, rev })
+    }
+
+    fn content(&self, ino: u64) -> Option<Bytes> {
+        match self.body(ino)? {
+            Body::File(bytes) => Some(bytes.clone()),
+            Body::Dir(_) | Body::Link => None,
+        }
+    }
+}
+
+struct State {
+    image: Image,
+    /// What survives a power cut, and each state since: a cut leaves one of them.
+    durable: Image,
+    since: Vec<Image>,
+    traits: DiskTraits,
+    next_ino: u64,
+    tick: i64,
+    unmounted: bool,
+    /// Changes that the engine made.
+    writes: u64,
+    bytes_read: u64,
+}
+
+/// One disk, shared by its users and all lives of the engine.
+pub struct SimDisk {
+    hub: Arc<Hub>,
+    state: Mutex<State>,
+}
+
+impl SimDisk {
+    pub fn new(hub: Arc<Hub>, traits: DiskTraits) -> Arc<SimDisk> {
+        let root = Inode {
+            body: Body::Dir(BTreeMap::new()),
+            born_ns: 0,
+            mtime_ns: 0,
+            ctime_ns: 0,
+            denied: false,
+            durable: true,
+        };
+        let image = Image {
+            inodes: BTreeMap::from([(ROOT, Arc::new(root))]),
+            stage: BTreeMap::new(),
+            trash: Vec::new(),
+            marker: None,
+        };
+        let state = State {
+            durable: image.clone(),
+            image,
+            since: Vec::new(),
+            traits,
+            next_ino: 10,
+            tick: 0,
+            unmounted: false,
+            writes: 0,
+            bytes_read: 0,
+        };
+        Arc::new(SimDisk { hub, state: Mutex::new(state) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread of a simulation panics while it holds this")
+    }
+
+    /// How often the engine changed something here.
+    pub fn writes(&self) -> u64 {
+        self.lock().writes
+    }
+
+    /// Content bytes that the engine read here.
+    pub fn bytes_read(&self) -> u64 {
+        self.lock().bytes_read
+    }
+
+    /// Content that is neither in the tree nor gone: in the trash, and displaced in the stage.
+    pub fn set_aside(&self) -> Vec<Bytes> {
+        let state = self.lock();
+        let displaced = state.image.stage.iter().filter(|((_, displaced), _)| *displaced);
+        let inodes = displaced.map(|(_, ino)| ino).chain(&state.image.trash);
+        inodes.filter_map(|ino| state.image.content(*ino)).collect()
+    }
+
+    /// Staged files, for the check that nothing is left over.
+    pub fn staged(&self) -> Vec<StageKey> {
+        self.lock().image.stage.keys().map(|(key, _)| StageKey(*key)).collect()
+    }
+
+    /// Makes an item unreadable, or readable again.
+    pub fn deny(&self, path: &str, denied: bool) -> bool {
+        let mut state = self.lock();
+        let Some(ino) = parse(path).and_then(|p| state.image.find(&p)) else { return false };
+        if let Some(inode) = state.image.edit(ino) {
+            inode.denied = denied;
+        }
+        state.commit();
+        true
+    }
+
+    /// Everything is readable again.
+    pub fn repair(&self) {
+        let mut state = self.lock();
+        state.unmounted = false;
+        let denied: Vec<u64> =
+            state.image.inodes.iter().filter(|(_, i)| i.denied).map(|(ino, _)| *ino).collect();
+        for ino in denied {
+            if let Some(inode) = state.image.edit(ino) {
+                inode.denied = false;
+            }
+        }
+        state.commit();
+    }
+
+    /// The root is not there for a while.
+    pub fn unmount(&self, unmounted: bool) {
+        self.lock().unmounted = unmounted;
+    }
+
+    /// Puts a symbolic link at a free path.
+    pub fn make_link(&self, path: &str) -> bool {
+        self.insert(path, Body::Link)
+    }
+
+    /// Takes the power away: what was not flushed is lost, from some moment on. Content that was
+    /// never flushed is torn.
+    pub fn cut_power(&self) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let survivors = state.since.len() + 1;
+        let keep = self.hub.below(survivors);
+        let mut image =
+            if keep == 0 { state.durable.clone() } else { state.since[keep - 1].clone() };
+        let torn: Vec<u64> =
+            image.inodes.iter().filter(|(_, i)| !i.durable).map(|(ino, _)| *ino).collect();
+        for ino in torn {
+            let keep = self.hub.below(3);
+            if let Some(Inode { body: Body::File(bytes), durable, .. }) = image.edit(ino) {
+                bytes.truncate(bytes.len() * keep / 2);
+                *durable = true;
+            }
+        }
+        self.hub.note(format_args!("power cut: state {keep} of {survivors}"));
+        state.image = image;
+        state.commit();
+    }
+
+    fn insert(&self, path: &str, body: Body) -> bool {
+        let mut state = self.lock();
+        let Some(path) = parse(path) else { return false };
+        let has_parent =
+            path.parent().and_then(|p| state.image.find(&p)).and_then(|p| state.image.children(p));
+        if has_parent.is_none() || state.image.find(&path).is_some() {
+            return false;
+        }
+        let ino = state.create(&self.hub, body, true);
+        state.image.link(&path, ino);
+        state.commit();
+        true
+    }
+}
+
+fn parse(path: &str) -> Option<RelPath> {
+    RelPath::new(path).ok()
+}
+
+impl State {
+    fn stamp_now(&mut self, hub: &Hub) -> i64 {
+        self.tick += 1;
+        let now = hub.now_ns() + self.tick % 1_000_000;
+        now - now.rem_euclid(self.traits.grain_ns)
+    }
+
+    fn create(&mut self, hub: &Hub, body: Body, durable: bool) -> u64 {
+        let now = self.stamp_now(hub);
+        self.next_ino += 1;
+        let ino = if self.traits.reuses_inodes {
+            (2..).find(|ino| !self.image.inodes.contains_key(ino)).unwrap_or(self.next_ino)
+        } else {
+            self.next_ino
+        };
+        let born_ns = if self.traits.births { hub.now_ns() + self.tick } else { 0 };
+        let inode = Inode { body, born_ns, mtime_ns: now, ctime_ns: now, denied: false, durable };
+        self.image.inodes.insert(ino, Arc::new(inode));
+        ino
+    }
+
+    /// A rename changes the change time.
+    fn touch_ctime(&mut self, hub: &Hub, ino: u64) {
+        let now = self.stamp_now(hub);
+        if let Some(inode) = self.image.edit(ino) {
+            inode.ctime_ns = now;
+        }
+    }
+
+    /// Everything up to now survives a power cut; so does what users do, at once.
+    fn commit(&mut self) {
+        self.durable = self.image.clone();
+        self.since.clear();
+    }
+
+    /// A change by the engine, which a power cut may undo until the next commit.
+    fn changed(&mut self) {
+        self.writes += 1;
+        self.since.push(self.image.clone());
+    }
+
+    fn copies(&self, content: &Bytes) -> usize {
+        let mut copies = 0;
+        self.image.walk(ROOT, &RelPath::root(), &mut |_, ino| {
+            copies += usize::from(self.image.content(ino).as_ref() == Some(content));
+        });
+        copies
+    }
+}
+
+impl Users for SimDisk {
+    fn side(&self) -> Side {
+        Side::Local
+    }
+
+    fn tree(&self) -> Tree {
+        let state = self.lock();
+        let mut tree = Tree::new();
+        state.image.walk(ROOT, &RelPath::root(), &mut |path, ino| {
+            if !matches!(state.image.body(ino), Some(Body::Link)) {
+                tree.insert(path.as_str().to_owned(), state.image.content(ino));
+            }
+        });
+        tree
+    }
+
+    fn mkdir(&self, path: &str) -> bool {
+        self.insert(path, Body::Dir(BTreeMap::new()))
+    }
+
+    fn write(&self, path: &str, content: Bytes) -> bool {
+        let mut state = self.lock();
+        let found = parse(path).and_then(|p| state.image.find(&p));
+        let Some(ino) = found else {
+            drop(state);
+            return self.insert(path, Body::File(content));
+        };
+        let now = state.stamp_now(&self.hub);
+        let Some(Inode { body: Body::File(bytes), mtime_ns, ctime_ns, .. }) = state.image.edit(ino)
+        else {
+            return false;
+        };
+        (*bytes, *mtime_ns, *ctime_ns) = (content, now, now);
+        state.commit();
+        true
+    }
+
+    fn replace(&self, path: &str, content: Bytes) -> bool {
+        let mut state = self.lock();
+        let Some(path) = parse(path) else { return false };
+        let Some(old) = state.image.find(&path).filter(|i| state.image.content(*i).is_some())
+        else {
+            return false;
+        };
+        let ino = state.create(&self.hub, Body::File(content), true);
+        state.image.link(&path, ino);
+        state.image.free(old);
+        state.commit();
+        true
+    }
+
+    fn touch(&self, path: &str) -> bool {
+        let mut state = self.lock();
+        let Some(ino) = parse(path).and_then(|p| state.image.find(&p)) else { return false };
+        let now = state.stamp_now(&self.hub);
+        if let Some(inode) = state.image.edit(ino) {
+            (inode.mtime_ns, inode.ctime_ns) = (now, now);
+        }
+        state.commit();
+        true
+    }
+
+    fn rename(&self, from: &str, to: &str) -> bool {
+        let mut state = self.lock();
+        let (Some(from), Some(to)) = (parse(from), parse(to)) else { return false };
+        let Some(ino) = state.image.find(&from) else { return false };
+        let parent = to.parent().and_then(|p| state.image.find(&p));
+        let inside = to.as_str().starts_with(&format!("{from}/")) || from == to;
+        if inside || parent.is_none_or(|p| state.image.children(p).is_none()) {
+            return false;
+        }
+        let over = state.image.find(&to);
+        if let Some(over) = over {
+            // As rename(2): a file replaces a file, a folder nothing.
+            if state.image.content(over).is_none() || state.image.content(ino).is_none() {
+                return false;
+            }
+            state.image.free(over);
+        }
+        state.image.unlink(&from);
+        state.image.link(&to, ino);
+        state.touch_ctime(&self.hub, ino);
+        state.commit();
+        true
+    }
+
+    fn remove(&self, path: &str) -> bool {
+        let mut state = self.lock();
+        let Some(path) = parse(path).filter(|p| !p.is_root()) else { return false };
+        let Some(ino) = state.image.unlink(&path) else { return false };
+        state.image.free(ino);
+        state.commit();
+        true
+    }
+}

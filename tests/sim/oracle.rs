@@ -1,0 +1,198 @@
+//! What must hold: the ledger of all that users wrote, and the checks at each kill and at rest.
+//!
+//! Judges only; changes neither side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use foldsync::tree::{HashAlgo, Hasher, Side};
+
+use super::cloud::SimCloud;
+use super::disk::SimDisk;
+use super::faults::Hub;
+use super::users::{Tree, Users};
+
+/// Every content that a user wrote, and whether a user took it away again.
+#[derive(Default)]
+pub struct Ledger {
+    contents: BTreeMap<Bytes, Fate>,
+    serial: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Owed,
+    TakenByUser,
+}
+
+impl Ledger {
+    /// Content that was never written before, of about that many bytes.
+    pub fn new_content(&mut self, size: usize) -> Bytes {
+        self.serial += 1;
+        let mut text = format!("v{}.", self.serial);
+        while text.len() < size {
+            text.push(char::from(b'a' + (self.serial % 26) as u8));
+        }
+        text.into()
+    }
+
+    pub fn written(&mut self, content: &Bytes) {
+        // Nothing is lost with an empty file that its name does not tell.
+        if !content.is_empty() {
+            self.contents.insert(content.clone(), Fate::Owed);
+        }
+    }
+
+    pub fn taken(&mut self, content: &Bytes) {
+        if let Some(fate) = self.contents.get_mut(content) {
+            *fate = Fate::TakenByUser;
+        }
+    }
+
+    pub fn is_known(&self, content: &Bytes) -> bool {
+        content.is_empty() || self.contents.contains_key(content)
+    }
+
+    pub fn is_owed(&self, content: &Bytes) -> bool {
+        self.contents.get(content) == Some(&Fate::Owed)
+    }
+
+    pub fn owed(&self) -> impl Iterator<Item = &Bytes> {
+        self.contents.iter().filter(|(_, fate)| **fate == Fate::Owed).map(|(content, _)| content)
+    }
+
+    pub fn len(&self) -> usize {
+        self.contents.len()
+    }
+}
+
+impl Hub {
+    /// S2, S18: the engine took content out of sight on a side. Unless a user did so before on either
+    /// side, or another copy is in sight, it had no reason to.
+    pub fn removed_by_engine(&self, side: Side, content: &Bytes, copies_left: usize) {
+        let owed = self.ledger.lock().expect("the ledger is never poisoned").is_owed(content);
+        if owed && copies_left == 0 {
+            self.violate(format!("S2: the engine removed {content:?} on {side}"));
+        }
+    }
+
+    /// S11: the engine showed content to users: it must be complete.
+    pub fn shown_by_engine(&self, side: Side, content: &Bytes) {
+        if !self.ledger.lock().expect("the ledger is never poisoned").is_known(content) {
+            self.violate(format!(
+                "S11: the engine showed {content:?} on {side}, which no user wrote"
+            ));
+        }
+    }
+}
+
+/// S1, at any time: what is owed is somewhere, be it in a trash.
+pub fn check_nothing_lost(hub: &Hub, disk: &SimDisk, cloud: &SimCloud) {
+    let mut there: BTreeSet<Bytes> =
+        disk.set_aside().into_iter().chain(cloud.set_aside()).collect();
+    for tree in [disk.tree(), cloud.tree()] {
+        there.extend(tree.into_values().flatten());
+    }
+    let lost: Vec<Bytes> = {
+        let ledger = hub.ledger.lock().expect("the ledger is never poisoned");
+        ledger.owed().filter(|content| !there.contains(*content)).cloned().collect()
+    };
+    for content in lost {
+        hub.violate(format!("S1: {content:?} is nowhere"));
+    }
+}
+
+/// S1 and S3 at rest: both sides are equal, and what is owed is in sight.
+pub fn check_rest(hub: &Hub, disk: &SimDisk, cloud: &SimCloud) {
+    let (local, remote) = (disk.tree(), cloud.tree());
+    if local != remote {
+        hub.violate(format!("S3: not equal at rest: {}", difference(&local, &remote)));
+    }
+    let there: BTreeSet<&Bytes> = local.values().chain(remote.values()).flatten().collect();
+    let hidden: Vec<Bytes> = {
+        let ledger = hub.ledger.lock().expect("the ledger is never poisoned");
+        ledger.owed().filter(|content| !there.contains(content)).cloned().collect()
+    };
+    for content in hidden {
+        hub.violate(format!("S1: {content:?} is not in sight at rest"));
+    }
+    for path in local.keys().chain(remote.keys()) {
+        if path.split('/').any(|name| name.starts_with(".foldsync")) {
+            hub.violate(format!("a name of our own is left at rest: {path}"));
+        }
+    }
+    if !disk.staged().is_empty() {
+        hub.violate(format!("left in the stage at rest: {:?}", disk.staged()));
+    }
+    if cloud.sessions() > 0 {
+        hub.violate(format!("{} upload sessions are left at rest", cloud.sessions()));
+    }
+}
+
+fn difference(local: &Tree, remote: &Tree) -> String {
+    let paths: BTreeSet<&String> = local.keys().chain(remote.keys()).collect();
+    let lines: Vec<String> = paths
+        .into_iter()
+        .filter(|path| local.get(*path) != remote.get(*path))
+        .map(|path| format!("{path}: local {:?}, remote {:?}", local.get(path), remote.get(path)))
+        .collect();
+    lines.join("; ")
+}
+
+/// How many conflict copies there are.
+pub fn conflict_copies(tree: &Tree) -> usize {
+    tree.keys().filter(|path| path.contains(".conflict-")).count()
+}
+
+/// S14: what the database calls agreed is what both sides have at rest.
+pub fn check_base(hub: &Hub, db: &std::path::Path, agreed: &Tree) {
+    let base = match read_base(db) {
+        Ok(base) => base,
+        Err(error) => return hub.violate(format!("S14: the database cannot be read: {error}")),
+    };
+    let hash = |bytes: &Bytes| Hasher::of(HashAlgo::Sha256, bytes).bytes().to_vec();
+    let md5 = |bytes: &Bytes| Hasher::of(HashAlgo::Md5, bytes).bytes().to_vec();
+    for path in base.keys().chain(agreed.keys()).collect::<BTreeSet<_>>() {
+        let same = match (base.get(path), agreed.get(path)) {
+            (Some(None), Some(None)) => true,
+            (Some(Some(base)), Some(Some(there))) => *base == hash(there) || *base == md5(there),
+            _ => false,
+        };
+        if !same {
+            let (base, there) = (base.get(path), agreed.get(path));
+            hub.violate(format!("S14: {path} is {there:?}, but base says {base:?}"));
+        }
+    }
+}
+
+/// The hash of each file of base by path, `None` for a folder.
+fn read_base(db: &std::path::Path) -> rusqlite::Result<BTreeMap<String, Option<Vec<u8>>>> {
+    type Row = (i64, String, bool, Option<Vec<u8>>);
+    let connection = rusqlite::Connection::open(db)?;
+    let mut query = connection.prepare(
+        "SELECT node_id, base_parent, base_name, kind, base_hash FROM node
+         WHERE base_parent IS NOT NULL",
+    )?;
+    let rows: BTreeMap<i64, Row> = query
+        .query_map([], |row| {
+            Ok((row.get(0)?, (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let path = |id: &i64| {
+        let mut names = Vec::new();
+        let mut at = *id;
+        while let Some((parent, name, ..)) = rows.get(&at).filter(|_| names.len() < rows.len() + 1)
+        {
+            names.push(name.as_str());
+            at = *parent;
+        }
+        names.reverse();
+        names.join("/")
+    };
+    Ok(rows
+        .iter()
+        .map(|(id, (_, _, is_dir, hash))| {
+            (path(id), if *is_dir { None } else { Some(hash.clone().unwrap_or_default()) })
+        })
+        .collect())
+}

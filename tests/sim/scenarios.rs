@@ -1,0 +1,388 @@
+//! Hand-written days, in the vocabulary of the simulator, for the cases that people ask about.
+//!
+//! Each starts in sync, lets users act, and states what both sides hold in the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::cloud::Nature;
+use super::crowd::swap;
+use super::disk::DiskTraits;
+use super::faults::{Hub, Odds, Pace};
+use super::oracle::{check_nothing_lost, conflict_copies};
+use super::users::{Act, Users};
+use super::world::{End, World, in_virtual_time, scratch};
+
+/// A pair in a story: calm but for what the story says.
+struct Story {
+    world: World,
+}
+
+fn content(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn write(path: &str, text: &str) -> Act {
+    Act::Write(path.to_owned(), content(text))
+}
+
+fn rename(from: &str, to: &str) -> Act {
+    Act::Rename(from.to_owned(), to.to_owned())
+}
+
+fn remove(path: &str) -> Act {
+    Act::Remove(path.to_owned())
+}
+
+fn mkdir(path: &str) -> Act {
+    Act::Mkdir(path.to_owned())
+}
+
+/// Tells a story that begins with these files in sync, on fast and slow days, and checks all oracles
+/// at its end.
+fn story(base: &[(&str, &str)], tell: impl AsyncFn(&mut Story)) {
+    for (seed, pace) in [(1, Pace::Instant), (2, Pace::Jittery), (3, Pace::Erratic)] {
+        tell_once(seed, pace, base, &tell);
+    }
+}
+
+/// Tells it once for each step of the engine at which something can happen.
+fn at_each_step(steps: u64, base: &[(&str, &str)], tell: impl AsyncFn(&mut Story, u64)) {
+    for step in 1..=steps {
+        for pace in [Pace::Instant, Pace::Jittery] {
+            tell_once(step, pace, base, &async |story: &mut Story| tell(story, step).await);
+        }
+    }
+}
+
+fn tell_once(seed: u64, pace: Pace, base: &[(&str, &str)], tell: &impl AsyncFn(&mut Story)) {
+    in_virtual_time(async {
+        let scratch = scratch();
+        let hub = Arc::new(Hub::new(seed, Odds::default(), pace, true));
+        let nature = Nature { piece: 2, ..Nature::directory() };
+        let traits = DiskTraits { read_max: 2, ..DiskTraits::PLAIN };
+        let mut story = Story { world: World::new(hub, traits, nature, scratch.path()) };
+        story.local_all(base.iter().map(|(path, text)| write(path, text)));
+        story.world.settle().await;
+        tell(&mut story).await;
+        story.end();
+    });
+}
+
+impl Story {
+    fn act(&self, users: &dyn Users, act: &Act) {
+        if let Act::Write(path, _) = act
+            && let Some((dir, _)) = path.rsplit_once('/')
+            && !users.tree().contains_key(dir)
+        {
+            self.act(users, &mkdir(dir));
+        }
+        assert!(act.perform(&self.world.hub, users), "{act:?} cannot be done");
+    }
+
+    fn local(&self, act: Act) {
+        self.act(&*self.world.disk, &act);
+    }
+
+    fn remote(&self, act: Act) {
+        self.act(&*self.world.cloud, &act);
+    }
+
+    fn local_all(&self, acts: impl IntoIterator<Item = Act>) {
+        acts.into_iter().for_each(|act| self.local(act));
+    }
+
+    fn remote_all(&self, acts: impl IntoIterator<Item = Act>) {
+        acts.into_iter().for_each(|act| self.remote(act));
+    }
+
+    /// A user acts while the engine runs, as many steps from now.
+    fn local_after(&self, steps: u64, act: Act) {
+        let (hub, disk) = (self.world.hub.clone(), self.world.disk.clone());
+        self.world.hub.schedule(steps, Box::new(move || drop(act.perform(&hub, &*disk))));
+    }
+
+    fn remote_after(&self, steps: u64, act: Act) {
+        let (hub, cloud) = (self.world.hub.clone(), self.world.cloud.clone());
+        self.world.hub.schedule(steps, Box::new(move || drop(act.perform(&hub, &*cloud))));
+    }
+
+    async fn settle(&mut self) {
+        self.world.settle().await;
+    }
+
+    /// Both sides, with the names of conflict copies cut after the word.
+    fn tree(&self) -> BTreeMap<String, String> {
+        let tree = self.world.disk.tree();
+        tree.into_iter()
+            .map(|(path, content)| {
+                let path = match path.split_once(".conflict-") {
+                    Some((stem, _)) => format!("{stem}.conflict"),
+                    None => path,
+                };
+                let text = content.map(|c| String::from_utf8_lossy(&c).into_owned());
+                (path, text.unwrap_or_else(|| "/".to_owned()))
+            })
+            .collect()
+    }
+
+    fn expect(&self, tree: &[(&str, &str)]) {
+        let expected: BTreeMap<String, String> =
+            tree.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        assert_eq!(self.tree(), expected, "{}", self.world.hub.take_log().join("\n"));
+    }
+
+    /// Content bytes that went over the network so far.
+    fn moved(&self) -> u64 {
+        let cost = self.world.cloud.cost();
+        cost.bytes_up + cost.bytes_down
+    }
+
+    fn end(&self) {
+        let violations = self.world.hub.violations();
+        assert!(violations.is_empty(), "{violations:#?}\n{}", self.world.hub.take_log().join("\n"));
+    }
+}
+
+#[test]
+fn two_edits_of_one_file_are_both_kept_and_the_remote_one_keeps_the_name() {
+    // EE-01
+    story(&[("a", "0")], async |s| {
+        s.local(write("a", "1"));
+        s.remote(write("a", "2"));
+        s.settle().await;
+        s.expect(&[("a", "2"), ("a.conflict", "1")]);
+    });
+}
+
+#[test]
+fn the_same_edit_on_both_sides_is_no_conflict() {
+    // EE-02
+    story(&[("a", "0")], async |s| {
+        s.local(write("a", "1"));
+        s.remote(write("a", "1"));
+        s.settle().await;
+        s.expect(&[("a", "1")]);
+    });
+}
+
+#[test]
+fn a_local_edit_at_any_step_of_a_download_is_never_lost() {
+    // EE-04
+    at_each_step(60, &[("a", "0")], async |s, step| {
+        s.remote(write("a", "2222"));
+        s.local_after(step, write("a", "1"));
+        s.world.start(None).await;
+        s.world.hub.do_scheduled(u64::MAX);
+        s.settle().await;
+        let tree = s.tree();
+        let kept = tree.get("a").map(String::as_str) == Some("1")
+            || tree.get("a.conflict").map(String::as_str) == Some("1");
+        assert!(kept, "step {step}: {tree:?}");
+    });
+}
+
+#[test]
+fn a_remote_edit_at_any_step_of_an_upload_is_never_lost() {
+    // EE-05
+    at_each_step(60, &[("a", "0")], async |s, step| {
+        s.local(write("a", "1111"));
+        s.remote_after(step, write("a", "2"));
+        s.world.start(None).await;
+        s.world.hub.do_scheduled(u64::MAX);
+        s.settle().await;
+        let tree = s.tree();
+        assert_eq!(tree.get("a").map(String::as_str), Some("2"), "step {step}: {tree:?}");
+    });
+}
+
+#[test]
+fn an_edit_beats_a_deletion_on_the_remote() {
+    // ED-01
+    story(&[("a", "0")], async |s| {
+        s.local(write("a", "1"));
+        s.remote(remove("a"));
+        s.settle().await;
+        s.expect(&[("a", "1")]);
+    });
+}
+
+#[test]
+fn an_edit_beats_a_deletion_on_the_disk() {
+    // ED-02
+    story(&[("a", "0")], async |s| {
+        s.local(remove("a"));
+        s.remote(write("a", "2"));
+        s.settle().await;
+        s.expect(&[("a", "2")]);
+    });
+}
+
+#[test]
+fn a_file_written_while_its_deletion_is_applied_is_never_lost() {
+    // ED-04
+    at_each_step(40, &[("a", "0"), ("b", "0")], async |s, step| {
+        s.remote(remove("a"));
+        s.local_after(step, write("a", "1"));
+        s.world.start(None).await;
+        s.world.hub.do_scheduled(u64::MAX);
+        s.settle().await;
+        s.expect(&[("a", "1"), ("b", "0")]);
+    });
+}
+
+#[test]
+fn a_folder_deleted_on_the_remote_keeps_what_is_new_in_it() {
+    // ED-05
+    story(&[("d/x", "0"), ("y", "0")], async |s| {
+        s.local(write("d/n", "1"));
+        s.remote(remove("d"));
+        s.settle().await;
+        s.expect(&[("d", "/"), ("d/n", "1"), ("y", "0")]);
+    });
+}
+
+#[test]
+fn a_folder_deleted_on_the_disk_keeps_what_is_new_in_it() {
+    // ED-06
+    at_each_step(40, &[("d/x", "0"), ("y", "0")], async |s, step| {
+        s.local(remove("d"));
+        s.remote_after(step, write("d/n", "2"));
+        s.world.start(None).await;
+        s.world.hub.do_scheduled(u64::MAX);
+        s.settle().await;
+        let n = s.world.cloud.tree().contains_key("d/n");
+        if n {
+            s.expect(&[("d", "/"), ("d/n", "2"), ("y", "0")]);
+        }
+    });
+}
+
+#[test]
+fn an_edit_follows_a_move_on_the_other_side() {
+    // MV-07, MV-08
+    story(&[("a", "1")], async |s| {
+        s.local(rename("a", "b"));
+        s.remote(write("a", "2"));
+        s.settle().await;
+        s.expect(&[("b", "2")]);
+    });
+}
+
+#[test]
+fn two_files_that_swap_their_names_are_moved_and_not_transferred() {
+    // MV-11
+    story(&[("a", "1"), ("b", "2")], async |s| {
+        let before = s.moved();
+        s.local_all(swap("a", "b"));
+        s.settle().await;
+        s.expect(&[("a", "2"), ("b", "1")]);
+        assert_eq!(s.moved(), before);
+    });
+}
+
+#[test]
+fn a_swap_survives_a_kill_at_every_step() {
+    // MV-11, CR-03
+    at_each_step(60, &[("a", "1"), ("b", "2")], async |s, step| {
+        s.local_all(swap("a", "b"));
+        if matches!(s.world.start(Some(step)).await, End::Killed) {
+            check_nothing_lost(&s.world.hub, &s.world.disk, &s.world.cloud);
+        }
+        s.settle().await;
+        s.expect(&[("a", "2"), ("b", "1")]);
+    });
+}
+
+#[test]
+fn a_rotation_of_three_names_on_the_remote_is_moved_and_not_transferred() {
+    // MV-12
+    story(&[("a", "1"), ("b", "2"), ("c", "3")], async |s| {
+        let before = s.moved();
+        s.remote_all([rename("c", "t"), rename("b", "c"), rename("a", "b"), rename("t", "a")]);
+        s.settle().await;
+        s.expect(&[("a", "3"), ("b", "1"), ("c", "2")]);
+        assert_eq!(s.moved(), before);
+    });
+}
+
+#[test]
+fn folders_moved_into_each_other_end_where_the_remote_put_them() {
+    // MV-14
+    story(&[("A/x", "1"), ("B/y", "2")], async |s| {
+        s.local(rename("A", "B/A"));
+        s.remote(rename("B", "A/B"));
+        s.settle().await;
+        s.expect(&[("A", "/"), ("A/B", "/"), ("A/B/y", "2"), ("A/x", "1")]);
+    });
+}
+
+#[test]
+fn a_file_moved_out_of_a_folder_survives_the_folder() {
+    // MV-16
+    story(&[("d/a", "1"), ("d/b", "2")], async |s| {
+        s.local_all([rename("d/a", "a"), remove("d")]);
+        s.settle().await;
+        s.expect(&[("a", "1")]);
+    });
+}
+
+#[test]
+fn a_file_that_becomes_a_folder_becomes_one_on_the_remote() {
+    // TY-01
+    story(&[("a", "1"), ("b", "0")], async |s| {
+        s.local_all([remove("a"), mkdir("a"), write("a/x", "2")]);
+        s.settle().await;
+        s.expect(&[("a", "/"), ("a/x", "2"), ("b", "0")]);
+    });
+}
+
+#[test]
+fn a_folder_that_becomes_a_file_keeps_what_is_new_in_it_on_the_remote() {
+    // TY-02
+    story(&[("d/x", "1"), ("d/y", "2"), ("e", "0")], async |s| {
+        s.local_all([remove("d"), write("d", "3")]);
+        s.remote(write("d/z", "4"));
+        s.settle().await;
+        s.expect(&[("d", "/"), ("d.conflict", "3"), ("d/z", "4"), ("e", "0")]);
+    });
+}
+
+#[test]
+fn without_a_database_equal_files_are_adopted_and_nothing_is_deleted() {
+    // CR-06
+    story(&[("a", "0"), ("b", "0"), ("c", "0"), ("d", "0")], async |s| {
+        s.local_all([write("a", "1"), remove("b")]);
+        s.remote_all([write("a", "2"), remove("c")]);
+        s.world.drop_database();
+        let before = s.moved();
+        s.settle().await;
+        s.expect(&[("a", "2"), ("a.conflict", "1"), ("b", "0"), ("c", "0"), ("d", "0")]);
+        assert!(s.moved() > before);
+    });
+}
+
+#[test]
+fn a_fresh_upload_that_listings_do_not_show_yet_is_not_a_deletion() {
+    // RM-11
+    for seed in 0..20 {
+        in_virtual_time(async {
+            let scratch = scratch();
+            let odds = Odds { stale: 500, ..Odds::default() };
+            let hub = Arc::new(Hub::new(seed, odds, Pace::Jittery, true));
+            let nature = Nature { lag_ms: 30_000, ..Nature::directory() };
+            let world = World::new(hub, DiskTraits::PLAIN, nature, scratch.path());
+            let mut story = Story { world };
+            story.local(write("n", "1"));
+            for _ in 0..3 {
+                story.world.start(None).await;
+            }
+            assert_eq!(conflict_copies(&story.world.disk.tree()), 0);
+            story.settle().await;
+            story.expect(&[("n", "1")]);
+            story.end();
+        });
+    }
+}

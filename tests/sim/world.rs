@@ -1,0 +1,331 @@
+//! One bad day: a pair, its users, faults, kills and power cuts, then calm, all drawn from a seed.
+//!
+//! Runs the production engine with the real database, and leaves the judging to `oracle`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldsync::drive::Observer;
+use foldsync::engine::OpReport;
+use foldsync::exec::Lanes;
+use foldsync::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
+use foldsync::plan::{BrakeLimits, ConflictPolicy, Mode};
+use foldsync::tree::Side;
+
+use super::cloud::{CloudPort, Nature, SimCloud};
+use super::crowd::Crowd;
+use super::disk::{DiskPort, DiskTraits, SimDisk};
+use super::faults::{Dice, Hub, Odds, Pace, SimClock};
+use super::oracle;
+use super::users::{Act, Users};
+
+/// What became of a day.
+#[derive(Debug)]
+pub struct Report {
+    pub violations: Vec<String>,
+    /// Equal for equal seeds.
+    pub digest: u64,
+    /// Readable, when it was asked for.
+    pub log: Vec<String>,
+    pub kills: u64,
+    pub runs: u64,
+    pub acts: u64,
+    pub steps: u64,
+}
+
+/// A pair, and everything around it.
+pub struct World {
+    pub hub: Arc<Hub>,
+    pub disk: Arc<SimDisk>,
+    pub cloud: Arc<SimCloud>,
+    pub settings: PairSettings,
+    db: PathBuf,
+    runs: u64,
+    kills: u64,
+    /// Steps of the longest run so far: where in a run something may strike.
+    reach: u64,
+}
+
+/// How one run of the engine ended.
+#[derive(Debug)]
+pub enum End {
+    Done(Box<Result<RunReport, RunError>>),
+    Killed,
+}
+
+/// No run of a small pair takes more steps; one that does goes in circles.
+const STEPS_MAX: u64 = 5_000;
+/// Nor more time.
+const RUN_TIME_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// S3: after so many runs without users and faults, the pair is in sync.
+const ROUNDS_MAX: usize = 3;
+
+impl World {
+    /// Must be called inside a runtime with paused time.
+    pub fn new(hub: Arc<Hub>, traits: DiskTraits, nature: Nature, folder: &Path) -> World {
+        World {
+            disk: SimDisk::new(hub.clone(), traits),
+            cloud: SimCloud::new(hub.clone(), nature),
+            settings: settings(),
+            db: folder.join("pair.db"),
+            runs: 0,
+            kills: 0,
+            reach: 60,
+            hub,
+        }
+    }
+
+    /// One start of the engine: to its end, or to the step at which it is killed.
+    pub async fn start(&mut self, kill_after: Option<u64>) -> End {
+        self.runs += 1;
+        let life = self.hub.begin_life(Some(kill_after.unwrap_or(STEPS_MAX)));
+        let before = self.hub.steps();
+        self.hub.note(format_args!("---- run {} (kill after {kill_after:?})", self.runs));
+        let sides = Sides {
+            local: Arc::new(DiskPort::new(self.disk.clone(), life)),
+            remote: Arc::new(CloudPort::new(self.cloud.clone(), life)),
+            clock: Arc::new(SimClock::new(self.hub.clone())),
+        };
+        let witness = Witness { hub: self.hub.clone() };
+        let fresh_id = format!("id-{}", self.runs);
+        let run = pair::run(
+            &self.settings,
+            &self.db,
+            &sides,
+            &fresh_id,
+            Conduct::Act,
+            &witness,
+            std::future::pending(),
+        );
+        let end = tokio::select! {
+            biased;
+            () = self.hub.death() => End::Killed,
+            result = tokio::time::timeout(RUN_TIME_MAX, run) => match result {
+                Ok(result) => End::Done(Box::new(result)),
+                Err(_) => {
+                    self.hub.violate("S8: a run does not end".to_owned());
+                    End::Killed
+                }
+            },
+        };
+        self.hub.end_life();
+        self.hub.note(format_args!("---- {end:?}"));
+        let steps = self.hub.steps() - before;
+        match (&end, kill_after) {
+            (End::Killed, None) => self.hub.violate(format!("S8: no end after {steps} steps")),
+            (End::Killed, Some(_)) => self.kills += 1,
+            (End::Done(_), _) => self.reach = self.reach.max(steps),
+        }
+        end
+    }
+
+    /// Users rest and nothing fails: the pair gets in sync, within a bound, and then keeps still.
+    pub async fn settle(&mut self) {
+        self.hub.calm();
+        self.disk.repair();
+        for _ in 0..ROUNDS_MAX {
+            // Longer than any answer is late, any listing lags and any failure waits for its retry.
+            tokio::time::sleep(Duration::from_secs(86_400)).await;
+            if let End::Done(result) = self.start(None).await {
+                match *result {
+                    Ok(_) if self.disk.tree() == self.cloud.tree() => break,
+                    Ok(_) => {}
+                    Err(error) => self.hub.violate(format!("S3: all is calm, but {error}")),
+                }
+            }
+        }
+        oracle::check_rest(&self.hub, &self.disk, &self.cloud);
+        oracle::check_nothing_lost(&self.hub, &self.disk, &self.cloud);
+        oracle::check_base(&self.hub, &self.db, &self.disk.tree());
+        self.check_quiet().await;
+    }
+
+    /// S4: one more run changes nothing and moves nothing. A file that was written as it was read may
+    /// be read once more; after that, nothing is.
+    async fn check_quiet(&mut self) {
+        let count = |world: &World| {
+            let cost = world.cloud.cost();
+            (cost.mutations, cost.bytes_up + cost.bytes_down, world.disk.writes())
+        };
+        let before = count(self);
+        let mut still = false;
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+            let read = self.disk.bytes_read();
+            self.start(None).await;
+            if before != count(self) {
+                let now = count(self);
+                self.hub.violate(format!("S4: a run at rest is not quiet: {before:?} {now:?}"));
+            }
+            still = self.disk.bytes_read() == read;
+        }
+        if !still {
+            self.hub.violate("S4: a run at rest reads files again".to_owned());
+        }
+    }
+
+    /// The database is gone.
+    pub fn drop_database(&self) {
+        self.hub.note(format_args!("the database is deleted"));
+        for end in ["", "-wal", "-shm"] {
+            let mut path = self.db.clone().into_os_string();
+            path.push(end);
+            std::fs::remove_file(path).ok();
+        }
+    }
+
+    fn report(&self, acts: u64) -> Report {
+        Report {
+            violations: self.hub.violations(),
+            digest: self.hub.digest(),
+            log: self.hub.take_log(),
+            kills: self.kills,
+            runs: self.runs,
+            acts,
+            steps: self.hub.steps(),
+        }
+    }
+}
+
+/// Two ways, both versions kept, and no guard against deletions: the users mean what they do.
+fn settings() -> PairSettings {
+    PairSettings {
+        mode: Mode::TwoWay,
+        conflict: ConflictPolicy::KeepBoth,
+        brake: BrakeLimits { share_percent: None, count: None, lifted: true },
+        ignore: Vec::new(),
+        host: "sim".to_owned(),
+        lanes: Lanes { uploads: 2, downloads: 2, structure: 4 },
+        max_transfer: None,
+        max_duration: None,
+    }
+}
+
+/// Writes what the engine reports into the log.
+struct Witness {
+    hub: Arc<Hub>,
+}
+
+impl Observer for Witness {
+    fn operation_ended(&self, report: &OpReport) {
+        self.hub.note(format_args!("engine: {report:?}"));
+    }
+}
+
+/// Where databases live: in memory, where the system has a place for that.
+pub fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a folder for databases")
+}
+
+/// Runs something in a world of its own, in virtual time.
+pub fn in_virtual_time<T>(body: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime can be built");
+    runtime.block_on(body)
+}
+
+/// What kind of bad day it is.
+struct Weather {
+    rounds: u64,
+    kill: u32,
+    power_cut: u32,
+    /// Users act during runs.
+    busy: u32,
+    deny: u32,
+    unmount: u32,
+    clock: u32,
+    lose_database: u32,
+}
+
+impl Weather {
+    fn draw(dice: &mut Dice) -> Weather {
+        Weather {
+            rounds: dice.between(1, 4),
+            kill: dice.swarm(&[0, 0, 300, 800]),
+            power_cut: dice.swarm(&[0, 0, 500]),
+            busy: dice.swarm(&[0, 500, 1000]),
+            deny: dice.swarm(&[0, 0, 0, 200]),
+            unmount: dice.swarm(&[0, 0, 0, 150]),
+            clock: dice.swarm(&[0, 0, 0, 300]),
+            lose_database: dice.swarm(&[0, 0, 0, 0, 0, 300]),
+        }
+    }
+}
+
+/// Lives through the day of a seed.
+pub fn day(seed: u64, folder: &Path, trace: bool) -> Report {
+    in_virtual_time(async {
+        let mut dice = Dice::new(seed, 2);
+        let odds = Odds::draw(&mut dice);
+        let pace = *dice.pick(&[Pace::Instant, Pace::Jittery, Pace::Erratic]).expect("not empty");
+        let traits = DiskTraits::draw(&mut dice);
+        let nature = Nature::draw(&mut dice);
+        let weather = Weather::draw(&mut dice);
+        let hub = Arc::new(Hub::new(seed, odds, pace, trace));
+        let mut world = World::new(hub.clone(), traits, nature, folder);
+        let users = Dice::new(seed, 3);
+        let crowd = Crowd::new(hub.clone(), world.disk.clone(), world.cloud.clone(), users);
+        let crowd = Arc::new(crowd);
+        crowd.settle_in();
+        for _ in 0..weather.rounds {
+            world.round(&crowd, &weather, &mut dice).await;
+        }
+        crowd.finish();
+        world.settle().await;
+        let copies = oracle::conflict_copies(&world.disk.tree());
+        if copies > 0 && crowd.sides().len() == 1 {
+            hub.violate(format!("S6: {copies} conflict copies, but only one side was changed"));
+        }
+        world.report(crowd.acts())
+    })
+}
+
+impl World {
+    async fn round(&mut self, crowd: &Arc<Crowd>, weather: &Weather, dice: &mut Dice) {
+        for _ in 0..dice.between(0, 4) {
+            crowd.act();
+        }
+        let reach = *dice.pick(&[8, 30, self.reach, self.reach]).expect("not empty");
+        if dice.chance(weather.busy) {
+            for _ in 0..dice.between(1, 4) {
+                let crowd = crowd.clone();
+                self.hub.schedule(dice.between(0, reach), Box::new(move || crowd.act()));
+            }
+        }
+        if dice.chance(weather.deny)
+            && let Some(path) = crowd.some_path(Side::Local)
+        {
+            self.hub.note(format_args!("local {path} cannot be read any more"));
+            self.disk.deny(&path, true);
+        }
+        let unmounts = dice.chance(weather.unmount);
+        if unmounts {
+            let disk = self.disk.clone();
+            self.hub.schedule(dice.between(0, reach), Box::new(move || disk.unmount(true)));
+        }
+        if dice.chance(weather.clock) {
+            let hours = dice.between(1, 3) as i64 - 2;
+            self.hub.step_clock(hours * 3_600_000_000_000);
+        }
+        let kill = dice.chance(weather.kill).then(|| dice.between(1, reach));
+        let end = self.start(kill).await;
+        self.hub.do_scheduled(u64::MAX);
+        if matches!(end, End::Killed) && dice.chance(weather.power_cut) {
+            self.disk.cut_power();
+        }
+        oracle::check_nothing_lost(&self.hub, &self.disk, &self.cloud);
+        if unmounts {
+            self.disk.unmount(false);
+        }
+        if dice.chance(weather.lose_database) {
+            self.drop_database();
+        }
+        tokio::time::sleep(Duration::from_secs(dice.between(0, 100))).await;
+    }
+}
