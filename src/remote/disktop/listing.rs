@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::api::{Api, FileRow, FolderPage, FolderRow, PAGE_MAX};
+use super::sightings::Names;
 use crate::local::{Listing, SkipReason, Skipped};
 use crate::remote::{ErrorKind, RemoteError, Result};
 use crate::tree::{ContentHash, Entry, HashAlgo, ItemId, Kind, Name, Rev};
@@ -81,14 +82,23 @@ enum Row {
     Odd(Skipped),
 }
 
+impl Row {
+    fn name(&self) -> &str {
+        match self {
+            Row::Good(entry) => entry.name.as_str(),
+            Row::Odd(skipped) => &skipped.name,
+        }
+    }
+}
+
 /// Everything in one folder.
 #[derive(Debug)]
 pub(super) struct Folder {
     rows: BTreeMap<Id, Row>,
     /// Rows without a usable id, which cannot be told apart over pages.
     nameless: Vec<Skipped>,
-    /// As many items arrived as the service counts.
-    pub(super) proven: bool,
+    /// The service counts more items than it shows.
+    pub(super) hides: bool,
 }
 
 impl Folder {
@@ -112,15 +122,10 @@ impl Folder {
         self.entries().find(|entry| entry.name == *name)
     }
 
-    /// Whether anything but `except` bears the name, in whatever state it is.
-    pub(super) fn is_taken(&self, name: &Name, except: Option<Id>) -> bool {
-        self.rows.iter().any(|(id, row)| {
-            let shown = match row {
-                Row::Good(entry) => entry.name.as_str(),
-                Row::Odd(skipped) => skipped.name.as_str(),
-            };
-            Some(*id) != except && shown == name.as_str()
-        })
+    /// Every name that is taken by something else than `except`, in whatever state it is.
+    pub(super) fn names(&self, except: Option<Id>) -> Names {
+        let others = self.rows.iter().filter(|(id, _)| Some(**id) != except);
+        others.map(|(_, row)| row.name()).collect()
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -182,7 +187,8 @@ impl Pass {
         self.total = page.total.map(|total| total.0);
         let folders = page.folders.unwrap_or_default();
         let files = page.files.unwrap_or_default();
-        let full = folders.len() + files.len() >= PAGE_MAX as usize;
+        // A service may give fewer than it was asked for: such limits are round numbers.
+        let full = (folders.len() + files.len()).is_multiple_of(10);
         let before = self.rows.len();
         for row in folders {
             self.place(row, |row| {
@@ -240,12 +246,14 @@ pub(super) async fn read_folder(api: &Api, path: &str) -> Result<Folder> {
     for _ in 0..PASSES_MAX {
         let pass = read_pass(api, path).await?;
         if pass.is_proven() {
-            return Ok(Folder { rows: pass.rows, nameless: pass.nameless, proven: true });
+            return Ok(Folder { rows: pass.rows, nameless: pass.nameless, hides: false });
         }
         let ids: BTreeSet<Id> = pass.rows.keys().copied().collect();
         let settled = !pass.disturbed && previous.as_ref() == Some(&ids);
         if settled && pass.total.is_some() {
-            return Ok(Folder { rows: pass.rows, nameless: pass.nameless, proven: false });
+            let shown = i64::try_from(pass.rows.len() + pass.nameless.len()).unwrap_or(i64::MAX);
+            let hides = pass.total.is_some_and(|total| total > shown);
+            return Ok(Folder { rows: pass.rows, nameless: pass.nameless, hides });
         }
         // An order that changes with every request hides other items each time.
         let total = pass.total.and_then(|total| usize::try_from(total).ok());
@@ -254,7 +262,7 @@ pub(super) async fn read_folder(api: &Api, path: &str) -> Result<Folder> {
         }
         union.extend(pass.rows);
         if total == Some(union.len()) && !pass.disturbed && pass.nameless.is_empty() {
-            return Ok(Folder { rows: union, nameless: Vec::new(), proven: true });
+            return Ok(Folder { rows: union, nameless: Vec::new(), hides: false });
         }
         previous = Some(ids);
     }
@@ -273,7 +281,7 @@ async fn read_pass(api: &Api, path: &str) -> Result<Pass> {
             return Err(RemoteError::new(ErrorKind::Protocol, context));
         }
         let (news, full) = pass.take(page);
-        // A service may give fewer than it was asked for: only a count ends a pass early.
+        // Only a count ends a pass early, and only where this may be the last page.
         if !news || (!full && pass.is_proven()) {
             return Ok(pass);
         }
@@ -315,7 +323,7 @@ mod tests {
             "total": "10"
         })));
         let proven = pass.is_proven();
-        let folder = Folder { rows: pass.rows, nameless: pass.nameless, proven };
+        let folder = Folder { rows: pass.rows, nameless: pass.nameless, hides: !proven };
         let listing = folder.into_listing();
         let names: Vec<&str> = listing.entries.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(names, ["2026", "d", "ok"]);
@@ -332,7 +340,7 @@ mod tests {
         for files in [[row(7), row(3)], [row(3), row(7)]] {
             let mut pass = pass();
             pass.take(page(json!({"folders": [], "files": files, "total": 2})));
-            let folder = Folder { rows: pass.rows, nameless: pass.nameless, proven: true };
+            let folder = Folder { rows: pass.rows, nameless: pass.nameless, hides: false };
             let listing = folder.into_listing();
             assert_eq!(listing.entries[0].item, Id::File(3).item());
             let duplicate = Skipped { name: "a".into(), reason: SkipReason::Duplicate };

@@ -6,10 +6,11 @@
 pub mod api;
 mod listing;
 mod place;
+mod sightings;
 mod upload;
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
@@ -24,6 +25,7 @@ use crate::tree::{ContentHash, Entry, HashAlgo, Kind, Name, RelPath, Stamp};
 
 use api::{Api, Change, Target};
 use listing::{Folder, Id, folder_entry, read_folder, rev_of};
+use sightings::{Sightings, Verdict};
 
 /// Where the service is.
 pub const BASE_URL: &str = "https://openapi.disk.top";
@@ -108,6 +110,8 @@ pub struct DiskTop {
     capabilities: Capabilities,
     /// Uploads of this process that nobody has asked about: no part of them can have arrived.
     fresh: Mutex<HashSet<String>>,
+    /// Which names folders had lately: a new file must not take one of them.
+    sightings: Mutex<Sightings>,
     /// What the service puts before the paths that requests use, once an answer has shown it.
     prefix: Mutex<Option<String>>,
 }
@@ -119,6 +123,7 @@ impl DiskTop {
             root,
             capabilities: capabilities(measured),
             fresh: Mutex::default(),
+            sightings: Mutex::default(),
             prefix: Mutex::default(),
         }
     }
@@ -130,15 +135,20 @@ impl DiskTop {
         for component in self.root.components() {
             let name = Name::new(component)
                 .map_err(|error| RemoteError::new(ErrorKind::InvalidName, error.to_string()))?;
-            let parent_path = upload::sandbox_path(&RelPath::root(), &parent);
-            self.ensure_folder(&parent_path, &name).await?;
+            self.ensure_folder(&parent, &name).await?;
             parent = parent.join(&name);
         }
         Ok(())
     }
 
     fn path_of(&self, path: &RelPath) -> String {
-        upload::sandbox_path(&self.root, path)
+        sandbox_path(&self.below_root(path))
+    }
+
+    /// From the root of the sandbox instead of the root of the pair.
+    fn below_root(&self, path: &RelPath) -> RelPath {
+        let names = path.components().filter_map(|component| Name::new(component).ok());
+        names.fold(self.root.clone(), |path, name| path.join(&name))
     }
 
     fn now_s(&self) -> i64 {
@@ -153,7 +163,12 @@ impl DiskTop {
 
     /// `RootLost` instead of `NotFound` where the root itself is what is gone.
     async fn read(&self, path: &RelPath) -> Result<Folder> {
+        let began_s = self.now_s();
         let folder = read_folder(&self.api, &self.path_of(path)).await;
+        if let Ok(folder) = &folder {
+            let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+            sightings.note(path, folder.names(None), began_s);
+        }
         match folder {
             Err(error) if path.is_root() && error.kind == ErrorKind::NotFound => {
                 Err(RemoteError { kind: ErrorKind::RootLost, ..error })
@@ -167,6 +182,18 @@ impl DiskTop {
         }
     }
 
+    /// Refuses a name that is taken in a folder, or that the service may take for a taken one.
+    fn expect_room(&self, folder: &Folder, at: &RelPath, except: Option<Id>) -> Result<()> {
+        let Some((_, name)) = at.split_last() else { return Ok(()) };
+        let sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        refuse_taken(sightings.judge(&folder.names(except), &name), at)
+    }
+
+    /// Remembers that we have just put something there.
+    fn note_own(&self, parent: &RelPath, name: &Name) {
+        self.sightings.lock().unwrap_or_else(PoisonError::into_inner).add(parent, name);
+    }
+
     /// The id of the root folder; `None` for the sandbox's own root, which has none.
     async fn root_id(&self) -> Result<Option<Id>> {
         let Some((parent, name)) = self.root.split_last() else { return Ok(None) };
@@ -174,8 +201,7 @@ impl DiskTop {
             let context = format!("the folder /{} is not there", self.root);
             RemoteError::new(ErrorKind::RootLost, context)
         };
-        let above = upload::sandbox_path(&RelPath::root(), &parent);
-        let above = match read_folder(&self.api, &above).await {
+        let above = match read_folder(&self.api, &sandbox_path(&parent)).await {
             Err(error) if error.kind == ErrorKind::NotFound => return Err(lost()),
             other => other?,
         };
@@ -217,45 +243,48 @@ impl DiskTop {
                 let context = format!("{}: it is gone", target.path);
                 Err(RemoteError::new(ErrorKind::NotFound, context))
             }
-            Some((entry, _)) if entry.rev != expected.rev || entry.size != expected.size => {
-                let context = format!("{}: it has changed", target.path);
-                Err(RemoteError::new(ErrorKind::Changed, context))
+            Some((entry, path)) => {
+                if !self.is_inside(path.as_deref(), &target.path).await? {
+                    let context = format!("{}: it is not in this folder any more", target.path);
+                    return Err(RemoteError::new(ErrorKind::NotFound, context));
+                }
+                if entry.rev != expected.rev || entry.size != expected.size {
+                    let context = format!("{}: it has changed", target.path);
+                    return Err(RemoteError::new(ErrorKind::Changed, context));
+                }
+                Ok((id, entry))
             }
-            Some((entry, _)) => Ok((id, entry)),
         }
     }
 
     /// The folder of that name, made if it is not there. Looked for first: what the service does
-    /// with a name that is taken is not documented.
-    async fn ensure_folder(&self, parent: &str, name: &Name) -> Result<Entry> {
+    /// with a name that is taken is not documented. `parent` begins at the sandbox.
+    async fn ensure_folder(&self, parent: &RelPath, name: &Name) -> Result<Entry> {
         let is_folder = |entry: &&Entry| entry.kind == Kind::Dir && entry.name == *name;
-        let own_path = format!("{}/{name}", parent.trim_end_matches('/'));
-        let probe = self.api.list(&own_path, 1, 1).await;
+        let (at, above) = (parent.join(name), sandbox_path(parent));
+        let probe = self.api.list(&sandbox_path(&at), 1, 1).await;
         let surely_missing = matches!(&probe, Err(error) if error.kind == ErrorKind::NotFound);
         if !surely_missing {
-            let folder = read_folder(&self.api, parent).await?;
+            let folder = read_folder(&self.api, &above).await?;
             if let Some(entry) = folder.entries().find(is_folder) {
                 return Ok(entry.clone());
             }
-            if folder.is_taken(name, None) {
-                let context = format!("create folder {own_path}: a file has that name");
-                return Err(RemoteError::new(ErrorKind::AlreadyExists, context));
-            }
+            self.expect_room(&folder, &at, None)?;
         }
-        let made = match self.api.create_folder(parent, name.as_str()).await {
+        let made = match self.api.create_folder(&above, name.as_str()).await {
             Ok(made) => made,
             Err(error) if error.kind == ErrorKind::AlreadyExists => {
-                let folder = read_folder(&self.api, parent).await?;
+                let folder = read_folder(&self.api, &above).await?;
                 return folder.entries().find(is_folder).cloned().ok_or(error);
             }
             Err(error) => return Err(error),
         };
         let path = made.path.as_ref().map(|path| path.0.as_str());
-        let shown = self.learn_prefix(path, parent).or(made.name.map(|name| name.0));
+        let shown = self.learn_prefix(path, &above).or(made.name.map(|name| name.0));
         let id = made.folder_id.unsigned();
         let (Some(id), Ok(shown)) = (id, Name::new(&shown.unwrap_or_else(|| name.to_string())))
         else {
-            let context = format!("create folder {own_path}: the answer makes no sense");
+            let context = format!("create folder {at}: the answer makes no sense");
             return Err(RemoteError::unknown(ErrorKind::Protocol, context));
         };
         Ok(folder_entry(id, shown))
@@ -292,7 +321,7 @@ impl DiskTop {
             return Err(changed("its path may mean another folder"));
         }
         let inside = self.read(&target.path).await?;
-        if !inside.is_empty() || !inside.proven {
+        if !inside.is_empty() || inside.hides {
             return Err(changed("it is not empty"));
         }
         self.delete_surely(Target::Folder(number), target).await
@@ -305,7 +334,10 @@ impl DiskTop {
             return Ok(());
         }
         let is_gone = match id {
-            Target::File(id) => self.file_by_id(id).await?.is_none(),
+            Target::File(id) => match self.file_by_id(id).await? {
+                Some((_, path)) => !self.is_inside(path.as_deref(), &target.path).await?,
+                None => true,
+            },
             Target::Folder(id) => !self.read_parent(&target.path).await?.has(Id::Folder(id)),
         };
         if is_gone {
@@ -316,6 +348,19 @@ impl DiskTop {
     }
 }
 
+fn refuse_taken(verdict: Verdict, at: &RelPath) -> Result<()> {
+    let (kind, why) = match verdict {
+        Verdict::Free => return Ok(()),
+        Verdict::Taken => (ErrorKind::AlreadyExists, "the name is taken"),
+        Verdict::Alike => (
+            ErrorKind::InvalidName,
+            "the service may not tell the name from another one there, which differs only in case \
+             or in its Unicode form",
+        ),
+    };
+    Err(RemoteError::new(kind, format!("{at}: {why}")))
+}
+
 /// The id that a request needs: the expected item's, which the locator must not contradict.
 fn target_id(target: &Locator, expected: &Stamp) -> Result<Id> {
     Id::of(&expected.item)
@@ -324,6 +369,11 @@ fn target_id(target: &Locator, expected: &Stamp) -> Result<Id> {
             let context = format!("{}: this is no item of this service", target.path);
             RemoteError::new(ErrorKind::NotFound, context)
         })
+}
+
+/// The path of a folder as requests name it: from the root of the sandbox.
+fn sandbox_path(path: &RelPath) -> String {
+    if path.is_root() { "/".to_owned() } else { format!("/{}", path.as_str()) }
 }
 
 fn name_problem(capabilities: &Capabilities, name: &Name) -> Result<()> {
@@ -375,11 +425,17 @@ impl Remote for DiskTop {
 
     async fn create_dir(&self, parent: &Locator, name: &Name) -> Result<Entry> {
         name_problem(&self.capabilities, name)?;
-        self.ensure_folder(&self.path_of(&parent.path), name).await
+        let made = self.ensure_folder(&self.below_root(&parent.path), name).await?;
+        self.note_own(&parent.path, &made.name);
+        Ok(made)
     }
 
     async fn begin_upload(&self, request: &UploadRequest) -> Result<UploadStart> {
-        self.begin(request).await
+        let start = self.begin(request).await?;
+        if let UploadStart::Instant(Some(entry)) = &start {
+            self.note_own(&request.parent.path, &entry.name);
+        }
+        Ok(start)
     }
 
     async fn outstanding(&self, session: &UploadSession) -> Result<Outstanding> {
@@ -396,7 +452,11 @@ impl Remote for DiskTop {
     }
 
     async fn finish_upload(&self, session: &UploadSession) -> Result<Option<Entry>> {
-        self.finish(session).await
+        let made = self.finish(session).await?;
+        if let Some(entry) = &made {
+            self.note_own(&session.request.parent.path, &entry.name);
+        }
+        Ok(made)
     }
 
     async fn abort_upload(&self, session: &UploadSession) -> Result<()> {
@@ -448,7 +508,9 @@ impl Remote for DiskTop {
         name: &Name,
     ) -> Result<Entry> {
         name_problem(&self.capabilities, name)?;
-        self.move_to(target, expected, parent, name).await
+        let moved = self.move_to(target, expected, parent, name).await?;
+        self.note_own(&parent.path, &moved.name);
+        Ok(moved)
     }
 
     async fn delete(&self, target: &Locator, expected: &Stamp) -> Result<()> {

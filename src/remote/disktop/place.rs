@@ -12,11 +12,12 @@ use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
 
 /// The name that something has between two steps of a move, when neither the old nor the new one
 /// is free. A look takes it for parked, which leaves its place as it was.
-fn passing_name(id: Id) -> String {
-    match id {
+fn passing_name(id: Id) -> Name {
+    let text = match id {
         Id::File(id) => format!(".foldsync-park-mvf{id}"),
         Id::Folder(id) => format!(".foldsync-park-mvd{id}"),
-    }
+    };
+    Name::new(&text).expect("letters, digits, dots and dashes are a name")
 }
 
 impl DiskTop {
@@ -95,12 +96,12 @@ impl DiskTop {
         };
         match found {
             Some(entry) => Ok(Some(entry.clone())),
-            None if parent.proven => Ok(None),
+            None if !parent.hides => Ok(None),
             None => self.settle_by_path(target).await,
         }
     }
 
-    /// The listing above is not proven complete: the folder's own path has the last word.
+    /// The folder above hides something: the folder's own path has the last word.
     async fn settle_by_path(&self, target: &Locator) -> Result<Option<Entry>> {
         match self.api.list(&self.path_of(&target.path), 1, 1).await {
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
@@ -137,28 +138,33 @@ impl DiskTop {
         };
         let here = source.as_ref().unwrap_or(&dest);
         let current = self.current(here, &dest, id, target, expected)?;
-        if dest.is_taken(name, Some(id)) {
-            let context = format!("{}: {name} is taken in {}", target.path, parent.path);
-            return Err(RemoteError::new(ErrorKind::AlreadyExists, context));
-        }
+        self.expect_room(&dest, &parent.path.join(name), Some(id))?;
+        let is_free = |folder: &Folder, name: &Name| {
+            self.expect_room(folder, &parent.path.join(name), Some(id)).is_ok()
+        };
         let arrived = dest.has(id);
         let dest_path = self.path_of(&parent.path);
         match (arrived, current.name == *name) {
             (true, true) => return Ok(current),
             (true, false) => self.rename_item(id, name.as_str(), target).await?,
             (false, true) => self.move_item(id, &dest_path, target).await?,
-            (false, false) if !dest.is_taken(&current.name, None) => {
+            (false, false) if is_free(&dest, &current.name) => {
                 self.move_item(id, &dest_path, target).await?;
+                let id = self.id_after_move(id, parent, &current.name).await?;
                 self.rename_item(id, name.as_str(), target).await?;
+                return self.arrival(id, current, parent, name).await;
             }
-            (false, false) if !here.is_taken(name, None) => {
+            (false, false) if is_free(here, name) => {
                 self.rename_item(id, name.as_str(), target).await?;
                 self.move_item(id, &dest_path, target).await?;
             }
             (false, false) => {
-                self.rename_item(id, &passing_name(id), target).await?;
+                let passing = passing_name(id);
+                self.rename_item(id, passing.as_str(), target).await?;
                 self.move_item(id, &dest_path, target).await?;
+                let id = self.id_after_move(id, parent, &passing).await?;
                 self.rename_item(id, name.as_str(), target).await?;
+                return self.arrival(id, current, parent, name).await;
             }
         }
         self.arrival(id, current, parent, name).await
@@ -203,6 +209,19 @@ impl DiskTop {
             return Err(RemoteError::new(ErrorKind::Changed, context));
         }
         Ok(())
+    }
+
+    /// The id that the second step of a move must name: the first one may have changed it.
+    async fn id_after_move(&self, id: Id, parent: &Locator, name: &Name) -> Result<Id> {
+        if self.capabilities.id_life == Known::Is(IdLife::SurvivesMove) {
+            return Ok(id);
+        }
+        let dest = self.read(&parent.path).await?;
+        let arrived = dest.entry(id).or_else(|| dest.named(name).filter(|e| e.kind == id.kind()));
+        arrived.and_then(|entry| Id::of(&entry.item)).ok_or_else(|| {
+            let context = format!("{}: it did not arrive", parent.path.join(name));
+            RemoteError::unknown(ErrorKind::Changed, context)
+        })
     }
 
     /// What is now at the new place. Whether an id survives a move is not documented.
