@@ -5,6 +5,7 @@
 //! is not declared is refused. A provider is added by one line at the end of this file.
 
 #![allow(clippy::unwrap_used, reason = "a trial that cannot go on has failed")]
+#![allow(clippy::cloned_ref_to_slice_refs, reason = "a trial is read more often than it is run")]
 
 mod emulators;
 
