@@ -3,7 +3,10 @@
 //! A provider is one folder here and touches nothing else. Adapters keep no path cache and take no
 //! decisions: they map the engine's verbs to a service and its answers to `RemoteError`.
 
+pub mod auth;
 pub mod dir;
+pub mod disktop;
+pub mod http;
 
 use std::time::Duration;
 
