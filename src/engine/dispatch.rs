@@ -369,8 +369,8 @@ impl Engine {
             Action::Move { to } => self.relocation(op, to)?,
             Action::Park => {
                 let at = self.trees.facet(side, op.node)?.at();
-                let name = Name::new(&format!("{PARK_PREFIX}{:x}", self.stage_key(self.next_op)));
-                self.relocation(op, &Placement { parent: at.parent, name: name.ok()? })?
+                let name = park_name(self.stage_key(self.next_op));
+                self.relocation(op, &Placement { parent: at.parent, name })?
             }
             Action::KeepBoth { copy } => {
                 let parent = self.trees.facet(side, op.node)?.at().parent;
@@ -445,6 +445,11 @@ impl Engine {
             Problem::Masked(reason) => format!("a {} stands in its place", reason.word()),
         }
     }
+}
+
+/// The name of an item that is in nobody's way for a moment.
+pub fn park_name(key: u64) -> Name {
+    Name::new(&format!("{PARK_PREFIX}{key:x}")).expect("a valid name")
 }
 
 /// See `Engine::stage_key`.

@@ -25,7 +25,7 @@ use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
 use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
 use crate::tree::{HashAlgo, NodeId, Placement, RelPath, Side, Trees};
 
-pub use dispatch::stage_key;
+pub use dispatch::{park_name, stage_key};
 use job::{Failure, Job, OpId, Outcome, SavedSession};
 use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};

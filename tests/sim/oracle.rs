@@ -131,10 +131,9 @@ pub(crate) fn check_nothing_lost(hub: &Hub, disk: &SimDisk, cloud: &SimCloud) {
 }
 
 /// S1 and S3 at rest: both sides are equal, and what is owed is in sight.
-pub(crate) fn check_rest(hub: &Hub, disk: &SimDisk, cloud: &SimCloud) {
-    let (local, remote) = (disk.tree(), cloud.tree());
+pub(crate) fn check_rest(hub: &Hub, local: &Tree, remote: &Tree) {
     if local != remote {
-        hub.violate(format!("S3: not equal at rest: {}", difference(&local, &remote)));
+        hub.violate(format!("S3: not equal at rest: {}", difference(local, remote)));
     }
     let there: BTreeSet<&Bytes> = local.values().chain(remote.values()).flatten().collect();
     let hidden: Vec<Bytes> = {
@@ -150,6 +149,10 @@ pub(crate) fn check_rest(hub: &Hub, disk: &SimDisk, cloud: &SimCloud) {
             hub.violate(format!("a name of our own is left at rest: {path}"));
         }
     }
+}
+
+/// No download that nobody will install.
+pub(crate) fn check_nothing_staged(hub: &Hub, disk: &SimDisk) {
     if !disk.staged().is_empty() {
         hub.violate(format!("left in the stage at rest: {:?}", disk.staged()));
     }
