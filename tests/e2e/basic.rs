@@ -118,7 +118,9 @@ fn a_new_time_alone_sends_nothing() {
 #[test]
 fn all_ten_cases_of_two_sides_are_settled_in_one_run() {
     let pair = Pair::new();
-    for name in ["edited-l", "edited-r", "gone-l", "gone-r", "both", "el-dr", "dl-er", "gone", "same"] {
+    for name in
+        ["edited-l", "edited-r", "gone-l", "gone-r", "both", "el-dr", "dl-er", "gone", "same"]
+    {
         pair.local().write(name, format!("{name} 0"));
     }
     pair.sync().exits(0);

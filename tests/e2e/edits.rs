@@ -139,7 +139,8 @@ fn a_conflict_of_a_conflict_copy_is_named_after_the_original() {
     pair.await_next_second();
     pair.sync().exits(3);
     assert_eq!(pair.local().text(&copy), "4");
-    let names: Vec<String> = pair.local().tree().files().into_iter().map(|(path, _)| path).collect();
+    let names: Vec<String> =
+        pair.local().tree().files().into_iter().map(|(path, _)| path).collect();
     assert_eq!(names.len(), 3, "{names:?}");
     assert!(names.iter().all(|name| name.matches(".conflict-").count() <= 1), "{names:?}");
     pair.settled_with_conflict(&["a=2", "CC(a)=4", "CC(a)=3"]);
@@ -183,7 +184,8 @@ fn a_conflict_copy_of_a_very_long_name_keeps_its_extension() {
     pair.sync().exits(3);
     assert_eq!(pair.local().text(&ascii), "2");
     let files = pair.local().tree().files();
-    let name_of = |wanted: &str| files.iter().find(|(_, content)| content == wanted).unwrap().0.clone();
+    let name_of =
+        |wanted: &str| files.iter().find(|(_, content)| content == wanted).unwrap().0.clone();
     assert!(name_of("1").ends_with(".txt") && name_of("1").contains(".conflict-"), "{files:?}");
     assert!(name_of("1c").starts_with('漢') && name_of("1c").len() <= 255, "{files:?}");
     pair.assert_equal();

@@ -44,7 +44,10 @@ impl Ledger {
         for root in &self.roots {
             for (path, content) in Tree::of(root).files() {
                 let known = self.written.contains(&content);
-                assert!(known || content == "?", "{path} holds {content:?}, which nobody wrote: {story}");
+                assert!(
+                    known || content == "?",
+                    "{path} holds {content:?}, which nobody wrote: {story}"
+                );
                 *present.entry(content).or_default() += 1;
             }
             for (_, content) in Tree::of(&root.join(".foldsync")).files() {
@@ -69,7 +72,8 @@ pub fn nodes(database: &Path) -> Vec<String> {
     let mut statement = connection.prepare("SELECT * FROM node ORDER BY node_id").unwrap();
     let columns = statement.column_count();
     let rows = statement.query_map([], |row| {
-        let values = (0..columns).map(|column| row.get_ref(column).map(|value| format!("{value:?}")));
+        let values =
+            (0..columns).map(|column| row.get_ref(column).map(|value| format!("{value:?}")));
         Ok(values.collect::<Result<Vec<_>, _>>()?.join(" "))
     });
     rows.unwrap().map(Result::unwrap).collect()

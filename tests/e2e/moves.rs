@@ -276,7 +276,10 @@ fn a_rename_over_a_file_that_was_edited_meanwhile_keeps_both() {
     pair.remote().write("b", "3");
     pair.sync();
     let contents: Vec<String> = pair.local().tree().files().into_iter().map(|(_, c)| c).collect();
-    assert!(contents.contains(&"3".to_owned()) && contents.contains(&"a 0".to_owned()), "{contents:?}");
+    assert!(
+        contents.contains(&"3".to_owned()) && contents.contains(&"a 0".to_owned()),
+        "{contents:?}"
+    );
     pair.assert_equal();
     let exit = pair.sync().exit;
     pair.assert_quiet(exit);
