@@ -324,6 +324,9 @@ fn table_b(tables: &mut Tables) {
     });
     tables.row("B moved out (MV-16)", out, NOTHING);
     tables.row("B moved, edited inside (MV-18)", moved, edit);
+    let one: Deed = ("delete A/f", |six, side| six.world.delete(side, six.f));
+    tables.row("B moved, deleted inside (ED-18)", moved, one);
+    tables.row("B moved, deleted inside (ED-18)", one, moved);
 }
 
 fn table_c(tables: &mut Tables) {

@@ -187,6 +187,15 @@ fn breaking_a_cycle_brings_back_the_folder_that_a_node_returns_to() {
     pair.put(Side::Local, a, at(b, "A"), Content::Dir);
     pair.remove(Side::Local, p);
     pair.put(Side::Remote, b, at(a, "B"), Content::Dir);
+    assert_brought_back(&pair, [p, a, b]);
+    // Also if it had been kept already, but only until something in it is read.
+    let unread = pair.agreed(at(p, "x"), is(1));
+    pair.remove(Side::Local, unread);
+    pair.put(Side::Remote, unread, at(p, "x"), Content::Unread { size: 3 });
+    assert_brought_back(&pair, [p, a, b]);
+}
+
+fn assert_brought_back(pair: &Pair, [p, a, b]: [NodeId; 3]) {
     let plan = pair.plan();
     let made = op(&plan, p).map(|op| (&op.action, op.why));
     assert_eq!(made, Some((&Action::Mkdir { at: at(ROOT, "P") }, Why::NeededByContent)));
@@ -323,6 +332,17 @@ fn of_names_that_a_side_takes_for_one_the_bound_one_stays_else_the_older_one() {
 }
 
 #[test]
+fn two_claims_to_the_very_same_name_are_compared_and_not_held() {
+    let mut pair = Pair::new();
+    pair.names[1].case = Known::Is(CaseRule::Insensitive);
+    let here = pair.new_on(Side::Local, at(ROOT, "n"), is(1));
+    let there = pair.new_on(Side::Remote, at(ROOT, "n"), Content::Unread { size: 3 });
+    let plan = pair.plan();
+    assert_eq!((plan.holds.len(), action(&plan, there)), (0, Some(&Action::Learn)));
+    assert_eq!((op(&plan, here), plan.waiting), (None, 1));
+}
+
+#[test]
 fn a_side_whose_case_rule_nobody_knows_is_taken_to_tell_names_apart() {
     let mut pair = Pair::new();
     pair.names[1].case = Known::Unknown;
@@ -333,6 +353,23 @@ fn a_side_whose_case_rule_nobody_knows_is_taken_to_tell_names_apart() {
 }
 
 // ---- diff ------------------------------------------------------------------------------------
+
+#[test]
+fn both_versions_are_kept_only_once_the_file_has_its_place_on_both_sides() {
+    let mut pair = Pair::new();
+    let file = pair.agreed(at(ROOT, "a"), is(1));
+    let in_the_way = pair.agreed(at(ROOT, "b"), is(4));
+    pair.remove(Side::Local, in_the_way);
+    pair.put(Side::Local, file, at(ROOT, "b"), is(2));
+    pair.put(Side::Remote, file, at(ROOT, "a"), is(3));
+    pair.busy.insert(in_the_way);
+    let plan = pair.plan();
+    assert_eq!((plan.ops.len(), plan.waiting), (0, 2));
+    pair.remove(Side::Remote, in_the_way);
+    assert_eq!(action(&pair.plan(), file), Some(&Action::Move { to: at(ROOT, "b") }));
+    pair.put(Side::Remote, file, at(ROOT, "b"), is(3));
+    assert!(matches!(action(&pair.plan(), file), Some(Action::KeepBoth { .. })));
+}
 
 #[test]
 fn a_busy_occupant_is_waited_for_and_nobody_is_parked_for_it() {
