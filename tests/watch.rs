@@ -351,7 +351,7 @@ async fn an_ignored_tree_is_never_watched_and_wakes_nobody() {
     let before = bench.watcher.state();
     for number in 0..4000 {
         write(bench.at(&format!("a/node_modules/m{}/f{number}", number % 40)), "1");
-        write(bench.at(".foldsync/stage"), "1");
+        write(bench.at(&format!(".foldsync/s{number}")), "1");
     }
     bench.fence().await;
     assert_eq!(bench.reported, ["fence"]);
