@@ -1,3 +1,4 @@
 //! The process: who owns a pair.
 
 pub mod lock;
+pub mod status;
