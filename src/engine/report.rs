@@ -150,7 +150,8 @@ impl Totals {
             }
             OpKind::Move => self.moved += 1,
             OpKind::Delete => self.deleted += 1,
-            OpKind::Mkdir | OpKind::Rmdir | OpKind::Park | OpKind::Conflict | OpKind::Read => {}
+            OpKind::Read => self.bytes_down += report.bytes,
+            OpKind::Mkdir | OpKind::Rmdir | OpKind::Park | OpKind::Conflict => {}
         }
     }
 }

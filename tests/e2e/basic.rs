@@ -109,8 +109,8 @@ fn a_new_time_alone_sends_nothing() {
     pair.sync().exits(0);
     pair.local().touch("a", 2_000_000_000);
     pair.remote().touch("b", 978_307_200);
-    let run = pair.sync().exits(0).moves_no_bytes();
-    assert_eq!(run.summary().changes(), 0, "{run}");
+    let run = pair.sync().exits(0);
+    assert!(run.ops.is_empty(), "{run}");
     pair.settled(&["a=1", "b=2"]);
 }
 
@@ -118,7 +118,9 @@ fn a_new_time_alone_sends_nothing() {
 #[test]
 fn all_ten_cases_of_two_sides_are_settled_in_one_run() {
     let pair = Pair::new();
-    for name in ["edited-l", "edited-r", "gone-l", "gone-r", "both", "el-dr", "dl-er", "gone", "same"] {
+    for name in
+        ["edited-l", "edited-r", "gone-l", "gone-r", "both", "el-dr", "dl-er", "gone", "same"]
+    {
         pair.local().write(name, format!("{name} 0"));
     }
     pair.sync().exits(0);
@@ -286,7 +288,12 @@ fn assert_pretends(pair: &Pair, command: &[&str]) {
     assert_eq!(before.difference(&pair.whole()), Vec::<String>::new(), "{plan}");
     assert!(plan.ops.iter().all(|op| op.result == "planned"), "{plan}");
     let run = pair.sync().exits(3);
-    assert_eq!(plan.outline(), run.outline(), "foretold: {plan}\ndone: {run}");
+    let (foretold, done) = (plan.outline(), run.outline());
+    let only_in = |one: &[String], other: &[String]| {
+        one.iter().filter(|line| !other.contains(line)).cloned().collect::<Vec<_>>()
+    };
+    let none: (Vec<String>, Vec<String>) = Default::default();
+    assert_eq!((only_in(&foretold, &done), only_in(&done, &foretold)), none, "foretold, done");
     pair.assert_equal();
     pair.assert_quiet(3);
 }

@@ -44,7 +44,10 @@ impl Ledger {
         for root in &self.roots {
             for (path, content) in Tree::of(root).files() {
                 let known = self.written.contains(&content);
-                assert!(known || content == "?", "{path} holds {content:?}, which nobody wrote: {story}");
+                assert!(
+                    known || content == "?",
+                    "{path} holds {content:?}, which nobody wrote: {story}"
+                );
                 *present.entry(content).or_default() += 1;
             }
             for (_, content) in Tree::of(&root.join(".foldsync")).files() {
@@ -62,14 +65,20 @@ impl Ledger {
     }
 }
 
-/// The rows of the recorded trees, in words.
+/// The rows of the recorded trees, in words, but for inodes and times: those of a file that was just
+/// written are confirmed by the next run.
 pub fn nodes(database: &Path) -> Vec<String> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let connection = rusqlite::Connection::open_with_flags(database, flags).unwrap();
-    let mut statement = connection.prepare("SELECT * FROM node ORDER BY node_id").unwrap();
+    let columns = "node_id, kind, base_parent, base_name, base_size, hex(base_hash), local_parent,
+        local_name, local_size, hex(local_hash), remote_parent, remote_name, remote_size,
+        hex(remote_hash), local_item IS NULL, remote_item IS NULL, local_parked, remote_parked";
+    let sql = format!("SELECT {columns} FROM node ORDER BY node_id");
+    let mut statement = connection.prepare(&sql).unwrap();
     let columns = statement.column_count();
     let rows = statement.query_map([], |row| {
-        let values = (0..columns).map(|column| row.get_ref(column).map(|value| format!("{value:?}")));
+        let values =
+            (0..columns).map(|column| row.get_ref(column).map(|value| format!("{value:?}")));
         Ok(values.collect::<Result<Vec<_>, _>>()?.join(" "))
     });
     rows.unwrap().map(Result::unwrap).collect()

@@ -115,8 +115,12 @@ impl Run {
 
     /// The paths of all operations of a kind, sorted.
     pub fn paths(&self, op: &str) -> Vec<&str> {
-        let mut paths: Vec<&str> =
-            self.ops.iter().filter(|found| found.op == op).map(|found| found.path.as_str()).collect();
+        let mut paths: Vec<&str> = self
+            .ops
+            .iter()
+            .filter(|found| found.op == op)
+            .map(|found| found.path.as_str())
+            .collect();
         paths.sort_unstable();
         paths
     }

@@ -63,8 +63,13 @@ impl Tree {
                 let mut words = words(&at, &seen);
                 if exact {
                     let (mode, inode) = (seen.mode(), seen.ino());
-                    write!(words, " mode {mode:o} inode {inode} {}.{:09}", seen.mtime(), seen.mtime_nsec())
-                        .unwrap();
+                    write!(
+                        words,
+                        " mode {mode:o} inode {inode} {}.{:09}",
+                        seen.mtime(),
+                        seen.mtime_nsec()
+                    )
+                    .unwrap();
                 }
                 if seen.is_dir() {
                     left.push(path.clone());
@@ -105,7 +110,8 @@ impl Tree {
     pub fn without(&self, apart: &[&str]) -> Tree {
         let is_apart = |path: &str| {
             apart.iter().any(|apart| {
-                path.strip_prefix(apart).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                path.strip_prefix(apart)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             })
         };
         let kept = self.0.iter().filter(|(path, _)| !is_apart(path));
@@ -129,7 +135,8 @@ fn words(at: &Path, seen: &fs::Metadata) -> String {
         format!("@{}", fs::read_link(at).unwrap().display())
     } else if kind.is_file() {
         // Unreadable by the test's own doing.
-        fs::read(at).map_or_else(|_| "=?".to_owned(), |content| format!("={}", fingerprint(&content)))
+        fs::read(at)
+            .map_or_else(|_| "=?".to_owned(), |content| format!("={}", fingerprint(&content)))
     } else {
         assert!(kind.is_fifo() || kind.is_socket() || kind.is_char_device(), "{}", at.display());
         "!".to_owned()
