@@ -1,4 +1,8 @@
 //! The process: who owns a pair.
 
+pub mod client;
+pub mod control;
+pub mod events;
 pub mod lock;
+pub mod socket;
 pub mod status;
