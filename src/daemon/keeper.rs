@@ -185,6 +185,9 @@ impl Keeper {
             status.pending = Pending::default();
             status.progress = None;
             status.local.watch = Watch::Off;
+            status.next_poll = None;
+            status.degraded.clear();
+            status.notes.clear();
         });
     }
 

@@ -63,6 +63,8 @@ pub type ReadPairs = Box<dyn Fn() -> Result<Vec<Member>, Failure> + Send + Sync>
 
 /// How long a stop waits for what is under way; what is cut off is found again at the next start.
 const STOP_WAIT: Duration = Duration::from_secs(8);
+/// Not at once: a start has better things to do.
+const FIRST_CHORES: Duration = Duration::from_secs(300);
 const CHORES_EVERY: Duration = Duration::from_secs(12 * 3600);
 /// Orders that may wait for a pair that is just being opened.
 const ORDERS_MAX: usize = 64;
@@ -217,10 +219,14 @@ async fn tend(
 ) {
     let _lock = lock;
     let mut running = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
+    let mut next_chores = tokio::time::Instant::now() + FIRST_CHORES;
     let outcome = loop {
         tokio::select! {
             outcome = &mut running => break outcome,
-            () = async { chores().await; tokio::time::sleep(CHORES_EVERY).await } => {}
+            () = tokio::time::sleep_until(next_chores) => {
+                chores().await;
+                next_chores += CHORES_EVERY;
+            }
         }
     };
     match outcome {
