@@ -3,6 +3,8 @@
 pub mod client;
 pub mod control;
 pub mod events;
+pub mod hooks;
 pub mod lock;
+pub mod notify;
 pub mod socket;
 pub mod status;
