@@ -141,7 +141,7 @@ fn member(pair: &Pair) -> Result<Member, Failure> {
         lock: Box::new(move || locked.lock()),
         open: Box::new(move || open(&opened).map_err(refusal)),
         resolve: resolve(pair),
-        chores: Arc::new(move || {
+        chores: Box::new(move || {
             let pair = chores.clone();
             Box::pin(async move { pair.expire_trash().await })
         }),

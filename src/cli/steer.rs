@@ -126,10 +126,7 @@ pub(super) fn of_pairs(mut status: DaemonStatus, names: &[String]) -> DaemonStat
 }
 
 /// The daemon that keeps this very pair, if one does: the name alone could be another's.
-pub(super) async fn keeper_of(
-    pair: &Pair,
-    context: &Context,
-) -> Result<Option<(Client, DaemonStatus)>, Failure> {
+pub(super) async fn keeper_of(pair: &Pair, context: &Context) -> Result<Option<Client>, Failure> {
     let client = Client::new(context.socket()?);
     let status = match client.status().await {
         Ok(status) => status,
@@ -138,5 +135,5 @@ pub(super) async fn keeper_of(
     };
     let root = pair.config.local.to_string_lossy();
     let is_kept = status.pair(&pair.config.name).is_some_and(|kept| kept.local.root == root);
-    Ok(is_kept.then(|| (client, of_pairs(status, &[pair.config.name.clone()]))))
+    Ok(is_kept.then_some(client))
 }
