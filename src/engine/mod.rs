@@ -197,6 +197,8 @@ pub struct Engine {
     looks: [Option<Look>; 2],
     /// Whether a side was looked at in full since the start.
     looked: [bool; 2],
+    /// Folders that are elsewhere, whatever stands in their old places: a look in vain found them.
+    moved_away: HashSet<NodeId>,
     /// How many looks in a row were in vain.
     torn_looks: [u32; 2],
     /// Folders to look at again.
@@ -276,6 +278,7 @@ impl Engine {
             looks: [None, None],
             looked: [false, false],
             torn_looks: [0, 0],
+            moved_away: HashSet::new(),
             dirty: Default::default(),
             listing_attempts: HashMap::new(),
             blind: HashMap::new(),
