@@ -4,6 +4,8 @@
 //! Every run is followed by S1 and S11 (see `e2e/ledger.rs`), every scenario ends with BC-08
 //! (`Pair::assert_quiet`).
 
+#![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
+
 #[path = "e2e/pair.rs"]
 mod pair;
 

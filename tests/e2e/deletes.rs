@@ -1,6 +1,6 @@
 //! ED: one side deletes what the other still has, or has changed.
 
-use super::pair::Pair;
+use super::pair::{BIG, Pair, until_met};
 
 /// In sync: these files, each with the content `PATH 0`.
 fn with(paths: &[&str]) -> Pair {
@@ -83,39 +83,33 @@ fn a_new_remote_file_keeps_the_folder_that_was_deleted_locally() {
 // ED-09
 #[test]
 fn a_file_that_is_deleted_while_its_new_version_is_uploaded_is_there_again() {
-    let pair = with(&["d/a", "stays"]);
-    let big = vec![b'l'; 64 << 20];
-    pair.local().write("d/a", &big);
-    let arguments = ["sync", "--once", "--json"];
-    let child = pair.start(&arguments);
-    pair.remote().await_staged();
-    pair.pause(&child, |pair| {
-        assert_eq!(pair.remote().text("d/a"), "d/a 0", "the upload is still under way");
-        pair.remote().delete("d");
+    until_met(|| {
+        let (pair, big) = (with(&["d/a", "stays"]), vec![b'l'; BIG]);
+        pair.local().write("d/a", &big);
+        let under_way = || pair.remote().text("d/a") == "d/a 0";
+        let act = || drop(pair.remote().delete("d"));
+        pair.sync_while(&pair.remote(), under_way, act)?.exits(0);
+        assert_eq!(pair.local().read("d/a"), big);
+        pair.assert_equal();
+        pair.assert_quiet(0);
+        Some(())
     });
-    pair.finish(child, &arguments).exits(0);
-    assert_eq!(pair.local().read("d/a"), big);
-    pair.assert_equal();
-    pair.assert_quiet(0);
 }
 
 // ED-10
 #[test]
 fn a_file_that_is_deleted_while_its_new_version_is_downloaded_is_there_again() {
-    let pair = with(&["d/a", "stays"]);
-    let big = vec![b'r'; 64 << 20];
-    pair.remote().write("d/a", &big);
-    let arguments = ["sync", "--once", "--json"];
-    let child = pair.start(&arguments);
-    pair.local().await_staged();
-    pair.pause(&child, |pair| {
-        assert_eq!(pair.local().text("d/a"), "d/a 0", "the download is still under way");
-        pair.local().delete("d");
+    until_met(|| {
+        let (pair, big) = (with(&["d/a", "stays"]), vec![b'r'; BIG]);
+        pair.remote().write("d/a", &big);
+        let under_way = || pair.local().text("d/a") == "d/a 0";
+        let act = || drop(pair.local().delete("d"));
+        pair.sync_while(&pair.local(), under_way, act)?.exits(0);
+        assert_eq!(pair.local().read("d/a"), big);
+        pair.assert_equal();
+        pair.assert_quiet(0);
+        Some(())
     });
-    pair.finish(child, &arguments).exits(0);
-    assert_eq!(pair.local().read("d/a"), big);
-    pair.assert_equal();
-    pair.assert_quiet(0);
 }
 
 // ED-11

@@ -1,6 +1,6 @@
 //! MV: renames and moves. A move sends no content.
 
-use super::pair::Pair;
+use super::pair::{BIG, Pair, until_met};
 
 /// In sync: these files, each with the content `PATH 0`.
 fn with(paths: &[&str]) -> Pair {
@@ -335,43 +335,37 @@ fn a_move_that_is_refused_deletes_nothing_and_heals() {
 // MV-31
 #[test]
 fn a_download_lands_where_its_folder_was_moved_to_meanwhile() {
-    let pair = with(&["d/x"]);
-    let big = vec![b'r'; 64 << 20];
-    pair.remote().write("d/big", &big);
-    let arguments = ["sync", "--once", "--json"];
-    let child = pair.start(&arguments);
-    pair.local().await_staged();
-    pair.pause(&child, |pair| {
-        assert!(!pair.local().has("d/big"), "the download is still under way");
-        pair.local().rename("d", "e");
+    until_met(|| {
+        let (pair, big) = (with(&["d/x"]), vec![b'r'; BIG]);
+        pair.remote().write("d/big", &big);
+        let under_way = || !pair.local().has("d/big");
+        let act = || drop(pair.local().rename("d", "e"));
+        let run = pair.sync_while(&pair.local(), under_way, act)?.exits(0);
+        assert!(run.paths("delete").is_empty(), "{run}");
+        assert_eq!(pair.local().read("e/big"), big);
+        assert!(!pair.local().has("d"));
+        pair.assert_equal();
+        pair.assert_quiet(0);
+        Some(())
     });
-    pair.finish(child, &arguments);
-    pair.sync().exits(0);
-    assert_eq!(pair.local().read("e/big"), big);
-    assert!(!pair.local().has("d"));
-    pair.assert_equal();
-    pair.assert_quiet(0);
 }
 
 // MV-30
 #[test]
 fn a_file_renamed_during_its_upload_has_one_name_in_the_end() {
-    let pair = with(&["x"]);
-    let big = vec![b'l'; 64 << 20];
-    pair.local().write("big", &big);
-    let arguments = ["sync", "--once", "--json"];
-    let child = pair.start(&arguments);
-    pair.remote().await_staged();
-    pair.pause(&child, |pair| {
-        assert!(!pair.remote().has("big"), "the upload is still under way");
-        pair.local().rename("big", "big2");
+    until_met(|| {
+        let (pair, big) = (with(&["x"]), vec![b'l'; BIG]);
+        pair.local().write("big", &big);
+        let under_way = || !pair.remote().has("big");
+        let act = || drop(pair.local().rename("big", "big2"));
+        pair.sync_while(&pair.remote(), under_way, act)?;
+        pair.sync().exits(0);
+        assert_eq!(pair.remote().read("big2"), big);
+        assert!(!pair.remote().has("big"));
+        pair.assert_equal();
+        pair.assert_quiet(0);
+        Some(())
     });
-    pair.finish(child, &arguments);
-    pair.sync().exits(0);
-    assert_eq!(pair.remote().read("big2"), big);
-    assert!(!pair.remote().has("big"));
-    pair.assert_equal();
-    pair.assert_quiet(0);
 }
 
 // MV-33

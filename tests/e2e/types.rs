@@ -1,6 +1,6 @@
 //! TY: a name that was a file is a folder, or the reverse.
 
-use super::pair::Pair;
+use super::pair::{BIG, Pair, until_met};
 
 fn with(paths: &[&str]) -> Pair {
     let pair = Pair::new();
@@ -106,16 +106,14 @@ fn a_folder_replaced_by_a_link_is_not_a_deletion() {
 // TY-09
 #[test]
 fn a_file_that_becomes_a_folder_during_its_upload_ends_as_a_folder() {
-    let pair = with(&["x"]);
-    pair.local().write("a", vec![b'l'; 64 << 20]);
-    let arguments = ["sync", "--once", "--json"];
-    let child = pair.start(&arguments);
-    pair.remote().await_staged();
-    pair.pause(&child, |pair| {
-        assert!(!pair.remote().has("a"), "the upload is still under way");
-        pair.local().delete("a").mkdir("a");
+    until_met(|| {
+        let pair = with(&["x"]);
+        pair.local().write("a", vec![b'l'; BIG]);
+        let under_way = || !pair.remote().has("a");
+        let act = || drop(pair.local().delete("a").mkdir("a"));
+        pair.sync_while(&pair.remote(), under_way, act)?;
+        pair.sync().exits(0);
+        pair.settled(&["a/", "x=x 0"]);
+        Some(())
     });
-    pair.finish(child, &arguments);
-    pair.sync().exits(0);
-    pair.settled(&["a/", "x=x 0"]);
 }
