@@ -203,7 +203,7 @@ impl Engine {
         let moved = self
             .trees
             .by_item(side, &entry.item)
-            .filter(|node| self.trees.kind(*node) == Kind::Dir && !self.is_blind(*node));
+            .filter(|node| self.trees.kind(*node) == Kind::Dir);
         let replaced = self.trees.occupant(side, &at).filter(|n| self.trees.kind(*n) == Kind::Dir);
         match (moved, replaced) {
             (Some(node), _) => {
@@ -309,7 +309,6 @@ impl Engine {
         let Some(facet) = self.trees.facet(side, node) else { return false };
         if self.trees.kind(node) != Kind::File
             || look.placed.contains_key(&node)
-            || self.is_blind(node)
             || !is_surely_same_file(facet, entry)
         {
             return false;

@@ -533,11 +533,6 @@ impl Engine {
         self.flights.values().find(writes).map(|flight| flight.op.node)
     }
 
-    fn is_blind(&self, node: NodeId) -> bool {
-        !self.blind.is_empty()
-            && Side::BOTH.iter().any(|side| self.blind.contains_key(&(*side, node)))
-    }
-
     /// How to address a node that a side has.
     fn locator(&self, side: Side, node: NodeId) -> Option<Locator> {
         if node == NodeId::ROOT {
