@@ -83,6 +83,8 @@ pub struct RunReport {
     pub summary: Summary,
     /// Set if the state database was damaged and is kept under this path: this run was a merge.
     pub set_aside: Option<PathBuf>,
+    /// Sent to the remote, in this process.
+    pub requests: u64,
 }
 
 /// Whether operations are carried out.
@@ -106,7 +108,8 @@ pub async fn run(
 ) -> Result<RunReport, RunError> {
     let mut started = start(settings, database, sides, fresh_id, conduct).await?;
     let summary = drive::run_once(&mut started.driver, observer, interrupt).await?;
-    Ok(RunReport { summary, set_aside: started.set_aside })
+    let requests = sides.remote.requests();
+    Ok(RunReport { summary, set_aside: started.set_aside, requests })
 }
 
 /// A pair that is ready to be driven.
@@ -233,13 +236,10 @@ async fn check_roots(
         }
         (id, _, _) => id,
     };
-    let account = match (account(sides).await?, store.meta("account_key")?, conduct) {
-        (None, None, Conduct::Act) => {
-            sides.remote.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
-            account(sides).await?
-        }
-        (account, _, _) => account,
-    };
+    if store.meta("account_key")?.is_none() && conduct == Conduct::Act {
+        sides.remote.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
+    }
+    let account = account(sides).await?;
     let checks = [(Side::Local, "root_id", local), (Side::Remote, "account_key", account)];
     let mut agreed = Agreed::Same;
     for (side, key, found) in checks {

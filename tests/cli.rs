@@ -129,7 +129,7 @@ fn a_wrong_command_line_exits_with_2_and_prints_nothing_to_standard_output() {
 #[test]
 fn a_command_of_a_later_version_says_so() {
     let home = Home::new();
-    for name in ["daemon", "pause", "flush", "reload", "auth"] {
+    for name in ["daemon", "pause", "flush", "reload"] {
         home.run(&[name]).exits(2).complains("is not in this version");
     }
 }

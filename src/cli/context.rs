@@ -66,11 +66,11 @@ impl Pair {
     pub(super) fn selector(&self) -> String {
         match (self.ad_hoc, self.only) {
             (true, _) => {
-                let remote = printable(&self.config.remote.to_string());
-                format!(" --local {} --remote {remote}", shown(&self.config.local))
+                let remote = quoted(&printable(&self.config.remote.to_string()));
+                format!(" --local {} --remote {remote}", quoted(&shown(&self.config.local)))
             }
             (false, true) => String::new(),
-            (false, false) => format!(" --pair {}", self.name()),
+            (false, false) => format!(" --pair {}", quoted(&self.name())),
         }
     }
 
@@ -268,6 +268,27 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     Ok(whole)
 }
 
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 pub(super) fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_for_the_shell_is_quoted_where_it_must_be() {
+        assert_eq!(quoted("dir:/mnt/a-b"), "dir:/mnt/a-b");
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+    }
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::args::DoctorArgs;
+use super::connect::is_available;
 use super::context::{Context, shown};
 use super::exit::{Exit, Failure};
 use super::out::{Out, Paint};
-use super::settings::is_available;
 use super::text::{count, counted, printable, size};
 use crate::config::{Config, Invalid, RemoteConfig, Severity, check};
 

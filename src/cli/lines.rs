@@ -129,7 +129,8 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn add(&mut self, summary: &Summary) {
+    pub(super) fn add(&mut self, summary: &Summary, requests: u64) {
+        self.requests += requests;
         self.uploaded += summary.uploaded;
         self.downloaded += summary.downloaded;
         self.moved += summary.moved;

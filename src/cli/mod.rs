@@ -4,7 +4,9 @@
 //! sync logic of their own: the engine runs the pairs.
 
 pub mod args;
+mod auth;
 mod conflicts;
+mod connect;
 mod context;
 mod doctor;
 pub mod exit;
@@ -76,6 +78,8 @@ fn dispatch(command: &Command, context: &Context) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(args, context),
         Command::Ls(args) => remotes::ls(args, context),
         Command::About(args) => remotes::about(args, context),
+        Command::Share(args) => remotes::share(args, context),
+        Command::Auth(command) => auth::run(command, context),
         Command::Config(command) => settings::run(command, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Init => settings::init(context),
@@ -91,8 +95,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// Commands of the full program that need the daemon or a cloud, which this version does not have.
-const LATER: [&str; 9] =
-    ["daemon", "pause", "resume", "flush", "rescan", "stop", "reload", "auth", "share"];
+const LATER: [&str; 7] = ["daemon", "pause", "resume", "flush", "rescan", "stop", "reload"];
 
 /// Prints help, version or what is wrong with the command line.
 fn usage(error: &clap::Error) -> Exit {

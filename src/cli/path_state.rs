@@ -163,7 +163,8 @@ pub(super) async fn view(pair: &Pair, path: &RelPath) -> Result<View, Failure> {
         return Ok(view);
     }
     let (store, trees) = Store::open_copy(&pair.state_db).map_err(|error| pair.failed(&error))?;
-    compare(&trees, path, &disk, &mut view);
+    let edited = is_edited(pair, &trees, path, &disk).await?;
+    compare(&trees, path, &disk, edited, &mut view);
     recorded(pair, &store, path, &mut view)?;
     Ok(view)
 }
@@ -216,7 +217,31 @@ fn ignored(pair: &Pair, path: &RelPath, kind: Kind) -> Option<String> {
     Some(reason)
 }
 
-fn compare(trees: &Trees, path: &RelPath, disk: &OnDisk, view: &mut View) {
+/// Whether a file is another one than at the last sync. Another time alone proves nothing: then its
+/// bytes are compared.
+async fn is_edited(
+    pair: &Pair,
+    trees: &Trees,
+    path: &RelPath,
+    disk: &OnDisk,
+) -> Result<bool, Failure> {
+    let node = trees.resolve(Side::Local, path);
+    let facet = node.and_then(|node| trees.facet(Side::Local, node));
+    let (OnDisk::Entry(entry), Some(facet)) = (disk, facet) else { return Ok(false) };
+    if entry.kind == Kind::Dir || entry.stamp() == facet.stamp() {
+        return Ok(false);
+    }
+    match facet.content().digest() {
+        Some(known) if known.size == entry.size => {
+            let root = pair.open_local()?;
+            let read = root.hash(path, &entry.stamp(), known.hash.algo()).await;
+            read.map(|hash| hash != known.hash).map_err(|error| pair.failed(&error))
+        }
+        Some(_) | None => Ok(true),
+    }
+}
+
+fn compare(trees: &Trees, path: &RelPath, disk: &OnDisk, edited: bool, view: &mut View) {
     let node = if path.is_root() {
         Some(NodeId::ROOT)
     } else {
@@ -249,7 +274,7 @@ fn compare(trees: &Trees, path: &RelPath, disk: &OnDisk, view: &mut View) {
         (OnDisk::Nothing, Some(_)) => {
             say(PathState::PendingUpload, "deleted here since the last sync");
         }
-        (OnDisk::Entry(entry), Some(facet)) if differs(entry, facet) => {
+        (OnDisk::Entry(_), Some(_)) if edited => {
             say(PathState::PendingUpload, "changed here since the last sync");
         }
         (OnDisk::Entry(_), None) => {
@@ -269,10 +294,6 @@ fn compare(trees: &Trees, path: &RelPath, disk: &OnDisk, view: &mut View) {
         let words = facet.map_or("nothing".to_owned(), |facet| content(facet.content()));
         view.facts.push(format!("{side}, as last seen: {words}"));
     }
-}
-
-fn differs(entry: &Entry, facet: &Facet) -> bool {
-    entry.kind == Kind::File && (entry.size != facet.content().size() || entry.rev != facet.rev)
 }
 
 fn agrees(base: Option<&Register>, facet: Option<&Facet>) -> bool {

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::args::{AboutArgs, LsArgs};
+use super::args::{AboutArgs, AdHoc, LsArgs, ShareArgs};
+use super::connect;
+use super::context::locate;
 use super::context::{Context, absolute};
 use super::exit::{Exit, Failure};
-use super::runner::{NoRemote, open_remote};
 use super::text::{printable, size};
 use crate::clock::Timestamp;
 use crate::config::RemoteSpec;
 use crate::config::locate::expand;
 use crate::remote::{ErrorKind, Locator, Remote, RemoteError};
-use crate::tree::{Entry, Kind};
+use crate::tree::{Entry, Kind, RelPath};
 
 #[derive(Serialize)]
 struct EntryLine<'a> {
@@ -101,21 +102,53 @@ fn open(text: &str, context: &Context) -> Result<Arc<dyn Remote>, Failure> {
         false => absolute(path.as_ref()).map_err(|failure| failure.message),
     })
     .map_err(|message| Failure::usage(printable(&message)))?;
-    let kind = match &spec {
-        RemoteSpec::Dir(_) => None,
+    let (name, config) = match &spec {
+        RemoteSpec::Dir(_) => ("dir", None),
         RemoteSpec::Named { remote, .. } => {
-            let found = context.config()?.remotes.get(remote).map(|remote| remote.kind.clone());
-            Some(found.ok_or_else(|| {
+            let found = context.config()?.remotes.get(remote).cloned();
+            let found = found.ok_or_else(|| {
                 Failure::usage(format!("there is no remote `{}`", printable(remote)))
-            })?)
+            })?;
+            (remote.as_str(), Some(found))
         }
     };
-    open_remote(&spec, kind.as_ref()).map_err(|error| match error {
-        NoRemote::Folder(error) => Failure::fatal(printable(&error.to_string())),
-        NoRemote::Unavailable(kind) => {
-            Failure::config(format!("remotes of kind `{kind}` are not available in this build"))
-        }
-    })
+    connect::open(&spec, config.as_ref(), &context.state_dir()?)
+        .map_err(|error| error.failure(name))
+}
+
+/// Makes a link by which others can fetch what a remote has: `share PATH` of a pair, or of a remote.
+pub(super) fn share(args: &ShareArgs, context: &Context) -> Result<Exit, Failure> {
+    let (remote, path) = if args.path.contains(":/") {
+        let text = args.path.trim_end_matches('/');
+        let (parent, name) = text.rsplit_once('/').unwrap_or((text, ""));
+        (open(&format!("{parent}/"), context)?, RelPath::new(name))
+    } else {
+        let pairs = context.pairs(&[], &AdHoc::default())?;
+        let (pair, path) = locate(&pairs, args.path.as_ref())?;
+        (pair.open_remote()?, Ok(path))
+    };
+    let path = path.map_err(|error| Failure::usage(error.to_string()))?;
+    let link = super::runtime()?.block_on(share_path(&*remote, &path)).map_err(|e| failed(&e))?;
+    context.out.line(printable(&link));
+    Ok(Exit::InSync)
+}
+
+async fn share_path(remote: &dyn Remote, path: &RelPath) -> Result<String, RemoteError> {
+    let mut at = Locator::root();
+    for component in path.components() {
+        let entries = list(remote, &at).await?;
+        let found = entries.into_iter().find(|entry| entry.name.as_str() == component);
+        let entry = found.ok_or_else(|| {
+            RemoteError::new(ErrorKind::NotFound, format!("{path} is not on the remote"))
+        })?;
+        at = Locator {
+            path: at.path.join(&entry.name),
+            parent_id: at.id,
+            id: Some(entry.item),
+            kind: entry.kind,
+        };
+    }
+    remote.share(&at).await
 }
 
 /// The code that says what went wrong at a remote.

@@ -116,7 +116,7 @@ async fn run_pair(
             super::context::shown(path)
         ));
     }
-    sums.add(&report.summary);
+    sums.add(&report.summary, report.requests);
     if !show.json {
         lines::summary_text(out, pair, &report.summary, tense, begun.elapsed());
     }

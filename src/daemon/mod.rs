@@ -1,3 +1,6 @@
 //! The process: who owns a pair.
 
+pub mod keeper;
 pub mod lock;
+pub mod status;
+mod watched;

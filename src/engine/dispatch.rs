@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::ingest::PARK_PREFIX;
-use super::job::{Expected, Job, OpId, Target, Task, Trace};
+use super::job::{Expected, FailureKind, Job, OpId, Target, Task, Trace};
 use super::{Command, Engine, Fatal, Flight, Problem, Stop};
 use crate::plan::{Action, Constraints, Op, Plan, plan};
 use crate::store::{Intent, StoreError};
@@ -81,9 +81,19 @@ impl Engine {
         let ops = std::mem::take(&mut plan.ops);
         let (blocked, rest) = ops.into_iter().partition(|op| self.is_place_blocked(op));
         self.blocked_ops = blocked;
-        let (shut_out, ready): (Vec<Op>, Vec<Op>) =
-            rest.into_iter().partition(|op| self.full_for(op));
-        shut_out.iter().for_each(|op| self.shut_out(op));
+        let mut ready = Vec::new();
+        for op in rest {
+            let uploads = op.side == Side::Remote && matches!(op.action, Action::Transfer { .. });
+            if self.full_for(&op) {
+                self.shut_out(&op, FailureKind::Full, format!("no room on the {} side", op.side));
+            } else if uploads && self.unseen.contains(&op.node) {
+                // Again would make two of it. (RM-10, RM-11)
+                let message = "uploaded, but not listed yet".to_owned();
+                self.shut_out(&op, FailureKind::Transient, message);
+            } else {
+                ready.push(op);
+            }
+        }
         self.ready = VecDeque::from(ready);
         self.last_plan = plan;
     }
@@ -359,8 +369,8 @@ impl Engine {
             Action::Move { to } => self.relocation(op, to)?,
             Action::Park => {
                 let at = self.trees.facet(side, op.node)?.at();
-                let name = Name::new(&format!("{PARK_PREFIX}{:x}", self.stage_key(self.next_op)));
-                self.relocation(op, &Placement { parent: at.parent, name: name.ok()? })?
+                let name = park_name(self.stage_key(self.next_op));
+                self.relocation(op, &Placement { parent: at.parent, name })?
             }
             Action::KeepBoth { copy } => {
                 let parent = self.trees.facet(side, op.node)?.at().parent;
@@ -435,6 +445,11 @@ impl Engine {
             Problem::Masked(reason) => format!("a {} stands in its place", reason.word()),
         }
     }
+}
+
+/// The name of an item that is in nobody's way for a moment.
+pub fn park_name(key: u64) -> Name {
+    Name::new(&format!("{PARK_PREFIX}{key:x}")).expect("a valid name")
 }
 
 /// See `Engine::stage_key`.

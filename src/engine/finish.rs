@@ -60,7 +60,10 @@ impl Engine {
             }
             (Action::Transfer { at, content }, Outcome::Uploaded { entry, .. }) => match entry {
                 Some(entry) => self.adopt(side, node, at, *content, entry),
-                None => self.doubt(node, vec![(side, at.parent)]),
+                None => {
+                    self.unseen.insert(node);
+                    self.doubt(node, vec![(side, at.parent)]);
+                }
             },
             (
                 Action::Transfer { at, .. },
@@ -105,6 +108,13 @@ impl Engine {
         // A service may have given it another name than the one that was asked for. (NM-09)
         let at = &Placement { parent: at.parent, name: entry.name };
         let taken = self.trees.occupant(side, at).is_some_and(|other| other != node);
+        // Or the item is known as something else, which somebody has moved to the place.
+        let known = self.trees.by_item(side, &entry.item).filter(|other| *other != node);
+        let left = known.and_then(|other| Some(self.trees.facet(side, other)?.at().parent));
+        if let Some(left) = left {
+            self.doubt(node, vec![(side, at.parent), (side, left)]);
+            return;
+        }
         if taken || !self.trees.has(side, at.parent) {
             self.look_at(side, at.parent);
             return;

@@ -34,9 +34,10 @@ impl Engine {
     // ---- one listing ---------------------------------------------------------------------
 
     /// Folds a complete listing of one folder into the look.
-    pub(super) fn listed(&mut self, mut look: Look, dir: NodeId, listing: Listing) {
+    pub(super) fn listed(&mut self, mut look: Look, dir: NodeId, mut listing: Listing) {
         look.listed(dir);
         let side = look.side;
+        self.set_duplicates_aside(side, dir, &mut listing);
         let path = self.path_in_look(&look, dir);
         self.see_ignore_file(side, &path, listing.ignore_file.as_deref());
         self.blocked.retain(|(s, parent, _), _| *s != side || *parent != dir);
@@ -78,6 +79,34 @@ impl Engine {
             }
         }
         self.looks[side as usize] = Some(look);
+    }
+
+    /// Of several items of one name, the one that is known has it, or else the first; the others are
+    /// reported and left alone. (RM-09)
+    fn set_duplicates_aside(&self, side: Side, dir: NodeId, listing: &mut Listing) {
+        let twins = listing.entries.windows(2).any(|pair| pair[0].name == pair[1].name);
+        if !twins {
+            return;
+        }
+        let is_known = |entry: &Entry| {
+            let at = Placement { parent: dir, name: entry.name.clone() };
+            let node = self.trees.occupant(side, &at);
+            node.and_then(|node| self.trees.facet(side, node)).is_some_and(|f| f.item == entry.item)
+        };
+        let mut kept: Vec<Entry> = Vec::new();
+        for entry in std::mem::take(&mut listing.entries) {
+            match kept.last_mut().filter(|last| last.name == entry.name) {
+                None => kept.push(entry),
+                Some(last) => {
+                    let name = entry.name.as_str().to_owned();
+                    listing.skipped.push(Skipped { name, reason: SkipReason::Duplicate });
+                    if is_known(&entry) {
+                        *last = entry;
+                    }
+                }
+            }
+        }
+        listing.entries = kept;
     }
 
     /// What hid a child is listed anew with its folder.
@@ -174,7 +203,7 @@ impl Engine {
         let moved = self
             .trees
             .by_item(side, &entry.item)
-            .filter(|node| self.trees.kind(*node) == Kind::Dir && !self.is_blind(*node));
+            .filter(|node| self.trees.kind(*node) == Kind::Dir);
         let replaced = self.trees.occupant(side, &at).filter(|n| self.trees.kind(*n) == Kind::Dir);
         match (moved, replaced) {
             (Some(node), _) => {
@@ -280,7 +309,6 @@ impl Engine {
         let Some(facet) = self.trees.facet(side, node) else { return false };
         if self.trees.kind(node) != Kind::File
             || look.placed.contains_key(&node)
-            || self.is_blind(node)
             || !is_surely_same_file(facet, entry)
         {
             return false;
@@ -338,6 +366,9 @@ impl Engine {
         let changed: Vec<NodeId> = edits.keys().copied().collect();
         for node in &changed {
             self.racy.remove(&(side, *node));
+            if side == Side::Remote {
+                self.unseen.remove(node);
+            }
         }
         self.trees.set_facets(side, edits.into_iter().collect());
         for node in &look.ignored {

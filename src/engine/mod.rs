@@ -25,14 +25,14 @@ use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
 use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
 use crate::tree::{HashAlgo, NodeId, Placement, RelPath, Side, Trees};
 
-pub use dispatch::stage_key;
+pub use dispatch::{park_name, stage_key};
 use job::{Failure, Job, OpId, Outcome, SavedSession};
 use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
 use watchful::Unsettled;
-pub use watchful::{Activity, LookAt, Pending};
+pub use watchful::{Activity, LookAt, Pending, Records};
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]
@@ -237,6 +237,8 @@ pub struct Engine {
     finished_since_plan: usize,
     /// Nodes whose operation found a side changed, with the folders to be looked at before the next.
     unsure: HashMap<NodeId, Vec<(Side, NodeId)>>,
+    /// Files that were uploaded and not seen since: listings may lag behind.
+    unseen: HashSet<NodeId>,
     troubles: BTreeMap<NodeId, Trouble>,
     unsettled: BTreeMap<NodeId, Unsettled>,
     /// Failed tries, and plans that were built on old sight, in this run.
@@ -303,6 +305,7 @@ impl Engine {
             plan_wanted: false,
             finished_since_plan: 0,
             unsure: HashMap::new(),
+            unseen: HashSet::new(),
             troubles: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             attempts: HashMap::new(),
@@ -528,11 +531,6 @@ impl Engine {
             flight.place.as_ref().is_some_and(|(s, place)| *s == side && place == at)
         };
         self.flights.values().find(writes).map(|flight| flight.op.node)
-    }
-
-    fn is_blind(&self, node: NodeId) -> bool {
-        !self.blind.is_empty()
-            && Side::BOTH.iter().any(|side| self.blind.contains_key(&(*side, node)))
     }
 
     /// How to address a node that a side has.

@@ -134,6 +134,11 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Operations that people are told of.
+    pub fn operations(&self) -> u64 {
+        self.uploaded + self.downloaded + self.moved + self.deleted
+    }
+
     pub(super) fn add(&mut self, report: &OpReport) {
         if matches!(report.result, OpResult::Failed) {
             return;
@@ -284,7 +289,7 @@ impl Engine {
         })
     }
 
-    fn failures(&self) -> Vec<FailureRow> {
+    pub(super) fn failures(&self) -> Vec<FailureRow> {
         let mut rows: Vec<FailureRow> = self
             .troubles
             .iter()

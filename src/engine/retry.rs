@@ -110,15 +110,15 @@ impl Engine {
         self.troubles.insert(op.node, trouble);
     }
 
-    /// There is no room for this operation on its side: not in this run.
-    pub(super) fn shut_out(&mut self, op: &Op) {
+    /// This operation is not even tried in this run.
+    pub(super) fn shut_out(&mut self, op: &Op, kind: FailureKind, message: String) {
         let failure = Failure {
-            kind: FailureKind::Full,
+            kind,
             side: op.side,
             unknown: false,
             unfinished: false,
             retry_after: None,
-            message: format!("no room on the {} side", op.side),
+            message,
         };
         let op_word = self.op_kind(op).as_str();
         let trouble = Trouble { attempts: 0, retry_at: None, failure, op: op_word };

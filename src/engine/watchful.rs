@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::report::OpKind;
 use super::{Engine, Problem};
 use crate::clock::Timestamp;
+use crate::local::ignore::Rules;
+use crate::store::{FailureRow, HeldRow, HeldState};
 use crate::tree::{Facet, Kind, NodeId, RelPath, Side};
 
 /// What to look at.
@@ -32,6 +34,15 @@ pub struct Pending {
     pub moves: u64,
     /// Content bytes of the transfers among them.
     pub bytes: u64,
+}
+
+/// See `Engine::records`.
+#[derive(Clone, Debug)]
+pub struct Records {
+    pub failures: Vec<FailureRow>,
+    pub held: Vec<HeldRow>,
+    /// Whether every folder of both sides could be listed.
+    pub complete: bool,
 }
 
 /// What an engine is doing.
@@ -157,16 +168,19 @@ impl Engine {
         pending
     }
 
-    /// Folders of the local side as far as they are known: what a watcher has to watch.
-    pub fn local_folders(&self) -> Vec<RelPath> {
-        let dirs = self.trees.ids().filter(|node| self.trees.kind(*node) == Kind::Dir);
-        let paths = dirs.filter_map(|node| self.trees.path(Side::Local, node));
-        std::iter::once(RelPath::root()).chain(paths).collect()
+    /// The ignore rules, as far as they were read.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
-    /// Whether the ignore rules leave a path out, as far as they were read.
-    pub fn ignores(&self, path: &RelPath, kind: Kind) -> bool {
-        self.rules.is_ignored(path, kind).is_some()
+    /// What people are told of the last cycle beyond its summary.
+    pub fn records(&self) -> Records {
+        let held = self.store.held(&[HeldState::Pending]).unwrap_or_default();
+        Records {
+            failures: self.failures(),
+            held,
+            complete: self.looked == [true, true] && self.blind.is_empty(),
+        }
     }
 }
 

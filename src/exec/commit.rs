@@ -61,16 +61,13 @@ impl Executor {
     ) -> Result<Entry> {
         let new = match staged {
             Some(entry) => entry,
-            None => self.find_swap(key, &to.parent, &to.name).await?.new.ok_or_else(|| {
-                let text = format!("{}: the upload is not to be found", to.path());
-                failure(FailureKind::Transient, Side::Remote, text)
-            })?,
+            None => self.find_staged(key, to).await?,
         };
         if let Some(over) = over
             && let Err(changed) = self.check_unchanged(over).await
         {
-            self.delete_entry(&to.parent, &new).await?;
-            return Err(changed);
+            let dropped = self.delete_entry(&to.parent, &new).await;
+            return Err(Failure { unfinished: dropped.is_err(), ..changed });
         }
         match self.swap(key, &new, to, over).await {
             Ok(entry) => Ok(entry),
@@ -80,6 +77,27 @@ impl Executor {
                 let rolled = self.roll_forward(key, &to.parent, &to.name, old).await;
                 Err(Failure { unfinished: rolled.is_err(), ..failed })
             }
+        }
+    }
+
+    /// The new version, whose upload did not say what it made. It is there, so if it is not seen, the
+    /// next start goes on.
+    async fn find_staged(&self, key: u64, to: &Target) -> Result<Entry> {
+        let found = match self.find_swap(key, &to.parent, &to.name).await {
+            Ok(swap) => swap.new.ok_or_else(|| {
+                let text = format!("{}: the upload is not to be found", to.path());
+                failure(FailureKind::Transient, Side::Remote, text)
+            }),
+            Err(failed) => Err(failed),
+        };
+        found.map_err(|failed| Failure { unfinished: true, ..failed })
+    }
+
+    /// Removes a new version that will not be put in place.
+    pub(super) async fn drop_staged(&self, key: u64, to: &Target) -> Result<()> {
+        match self.find_swap(key, &to.parent, &to.name).await?.new {
+            Some(new) => self.delete_entry(&to.parent, &new).await,
+            None => Ok(()),
         }
     }
 
@@ -94,7 +112,14 @@ impl Executor {
         if let Some(over) = over {
             let aside = replaced_name(key);
             let moved = self.remote.relocate(&over.locator, &over.stamp, &to.parent, &aside).await;
-            replaced = Some(moved.map_err(remote_failure)?);
+            let moved = moved.map_err(remote_failure)?;
+            if !is_version(&moved, &over.stamp) {
+                // Written since the last look: it gets its name back.
+                self.rename_entry(&to.parent, &moved, &to.name).await?;
+                let text = format!("{} was changed meanwhile", over.locator.path);
+                return Err(failure(FailureKind::Changed, Side::Remote, text));
+            }
+            replaced = Some(moved);
         }
         let staged = locator(&to.parent, new);
         let entry = self
@@ -141,8 +166,14 @@ impl Executor {
             (None, _, _) => {}
         }
         match (&swap.old, old) {
-            (Some(left), Some(old)) if left.item == old.item => {
+            (Some(left), Some(old)) if left.item == old.item && is_version(left, old) => {
                 self.delete_entry(parent, left).await
+            }
+            // Somebody wrote to it in the last moment: people must see it.
+            (Some(left), Some(old)) if left.item == old.item => {
+                let text = format!("foldsync-recovered-{key:x}-{name}");
+                let name = Name::new(&text).unwrap_or_else(|_| name.clone());
+                self.rename_entry(parent, left, &name).await
             }
             (Some(_) | None, _) => Ok(()),
         }
@@ -179,6 +210,12 @@ impl Executor {
     async fn delete_entry(&self, parent: &Locator, entry: &Entry) -> Result<()> {
         self.remote.delete(&locator(parent, entry), &entry.stamp()).await.map_err(remote_failure)
     }
+}
+
+/// Whether an item that was renamed still is that version. Where the service has no hash, its `rev` may
+/// hold a date that a rename changes: only the size counts then.
+fn is_version(now: &Entry, stamp: &Stamp) -> bool {
+    now.size == stamp.size && (now.hash.is_none() || now.rev == stamp.rev)
 }
 
 fn locator(parent: &Locator, entry: &Entry) -> Locator {

@@ -52,8 +52,15 @@ impl Executor {
             Way::Swap => super::commit::staged_name(key),
         };
         let lane = enter(&self.uploads).await;
-        let sent = self.transfer(key, job, upload, &name, way, saved).await?;
+        let sent = self.transfer(key, job, upload, &name, way, saved).await;
         drop(lane);
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(failed) if way == Way::Swap => {
+                return Err(self.withdraw(key, upload, failed).await);
+            }
+            Err(failed) => return Err(failed),
+        };
         let entry = match way {
             Way::InPlace => sent.entry,
             Way::Swap => Some(self.swap_in(key, sent.entry, upload.to, upload.over).await?),
@@ -64,6 +71,19 @@ impl Executor {
             return Err(failure(FailureKind::Corrupt, Side::Remote, text));
         }
         Ok(Outcome::Uploaded { entry, sent: sent.bytes, instant: sent.instant })
+    }
+
+    /// Removes the staged version of an upload that failed. If nobody can tell whether there is one,
+    /// or will be, the next start looks for it.
+    async fn withdraw(&self, key: u64, upload: &Upload<'_>, failed: Failure) -> Failure {
+        if failed.unknown {
+            return Failure { unfinished: true, ..failed };
+        }
+        if !failed.kind.ends_session() {
+            return failed;
+        }
+        let dropped = self.drop_staged(key, upload.to).await;
+        Failure { unfinished: dropped.is_err(), ..failed }
     }
 
     /// The session of an earlier try, if it is of the same content and has not ended.

@@ -136,9 +136,7 @@ fn take_over(target: &mut Target<'_>, source: Side) -> Vec<Bind> {
             continue;
         }
         if target.is_busy(id) || target.is_busy(there) {
-            let mut goal = Goal::new(&goal.at, Claim::Yielding);
-            goal.stance = Stance::Wait;
-            undecided.push((there, Some(goal)));
+            undecided.push(there);
             continue;
         }
         binds.push(match source {
@@ -146,7 +144,15 @@ fn take_over(target: &mut Target<'_>, source: Side) -> Vec<Bind> {
             Side::Remote => Bind { keep: there, newcomer: id },
         });
     }
-    target.fates.extend(undecided);
+    // A busy folder may not be listed yet: what is below the other one is not extra until it is.
+    while let Some(id) = undecided.pop() {
+        let Some(facet) = trees.facet(source.other(), id) else { continue };
+        if target.only_side(id) == Some(source.other()) {
+            let goal = Goal { stance: Stance::Wait, ..Goal::new(facet.at(), Claim::Yielding) };
+            target.fates.insert(id, Some(goal));
+        }
+        undecided.extend(trees.children(source.other(), id).map(|(_, child)| child));
+    }
     binds
 }
 

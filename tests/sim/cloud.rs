@@ -28,7 +28,7 @@ pub(crate) struct Nature {
     pub(crate) id_life: IdLife,
     /// Items are addressed by path, as in a plain directory; otherwise by id.
     pub(crate) by_path: bool,
-    /// A replacing upload, a move and a delete check the version that they change.
+    /// An upload replaces only the version that it is meant to replace.
     pub(crate) conditional: bool,
     /// The answer to an upload says what was created.
     pub(crate) tells_created: bool,
@@ -74,6 +74,9 @@ impl Nature {
 
     /// One of the services that the engine can work with.
     pub(crate) fn draw(dice: &mut Dice) -> Nature {
+        if dice.chance(450) {
+            return Nature::disk_top(dice);
+        }
         Nature {
             page_size: *dice.pick(&[2, 3, 1000]).expect("not empty"),
             piece: *dice.pick(&[3, 16, 1 << 20]).expect("not empty"),

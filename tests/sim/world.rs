@@ -18,7 +18,7 @@ use super::crowd::Crowd;
 use super::disk::{DiskPort, DiskTraits, SimDisk};
 use super::faults::{Dice, Hub, Odds, Pace, SimClock};
 use super::oracle;
-use super::users::Users;
+use super::users::{Tree, Users};
 
 /// What became of a day.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(crate) struct World {
     db: PathBuf,
     runs: u64,
     kills: u64,
+    /// Whether a state database was lost: nobody knows any more what has its names on the remote.
+    forgot: bool,
     /// Steps of the longest run so far: where in a run something may strike.
     reach: u64,
 }
@@ -74,6 +76,7 @@ impl World {
             db: folder.join("pair.db"),
             runs: 0,
             kills: 0,
+            forgot: false,
             reach: 60,
             hub,
         }
@@ -138,16 +141,26 @@ impl World {
             tokio::time::sleep(Duration::from_secs(86_400)).await;
             if let End::Done(result) = self.start(None).await {
                 match *result {
-                    Ok(_) if self.disk.tree() == self.cloud.tree() => break,
+                    Ok(_) if self.disk.tree() == self.cloud_at_rest() => break,
                     Ok(_) => {}
                     Err(error) => self.hub.violate(format!("S3: all is calm, but {error}")),
                 }
             }
         }
-        oracle::check_rest(&self.hub, &self.disk, &self.cloud);
+        oracle::check_rest(&self.hub, &self.disk.tree(), &self.cloud_at_rest());
+        oracle::check_nothing_staged(&self.hub, &self.disk);
         oracle::check_nothing_lost(&self.hub, &self.disk, &self.cloud);
         oracle::check_base(&self.hub, &self.db, &self.disk.tree());
         self.check_quiet().await;
+    }
+
+    /// The cloud without what a lost database had staged there.
+    fn cloud_at_rest(&self) -> Tree {
+        let mut tree = self.cloud.tree();
+        if self.forgot {
+            tree.retain(|path, _| !path.contains(".foldsync-") || path.contains(".foldsync-park"));
+        }
+        tree
     }
 
     /// S4: one more run changes nothing and moves nothing. A file that was written as it was read may
@@ -175,7 +188,8 @@ impl World {
     }
 
     /// The database is gone.
-    pub(crate) fn drop_database(&self) {
+    pub(crate) fn drop_database(&mut self) {
+        self.forgot = true;
         self.hub.note(format_args!("the database is deleted"));
         for end in ["", "-wal", "-shm"] {
             let mut path = self.db.clone().into_os_string();

@@ -182,11 +182,10 @@ impl State {
         let Some(id) = self.locate(target) else {
             return fail(ErrorKind::NotFound, &target.path);
         };
-        let checks = self.nature.conditional || self.nature.by_path;
         let found = self.stamp(id);
         let same = found.as_ref() == Some(expected)
             || (self.is_dir(id) && found.is_some_and(|f| f.item == expected.item));
-        if checks && !same {
+        if !same {
             return fail(ErrorKind::Changed, &target.path);
         }
         Ok(id)
@@ -270,9 +269,16 @@ impl Desk<'_> {
             (Some(id), SameName::Replaces) => {
                 let (version, path) = (self.state.fresh(), self.state.path(id));
                 if let Some(item) = self.state.items.get_mut(&id) {
-                    let old = Item { content: content.clone(), version, ..item.clone() };
-                    let old = std::mem::replace(item, old);
-                    self.dropped(old, &path);
+                    let new = Item { content: content.clone(), version, ..item.clone() };
+                    let old = std::mem::replace(item, new);
+                    if self.state.nature.conditional {
+                        self.dropped(old, &path);
+                    } else {
+                        // EE-05: no such service lets us close this race of one request. What it
+                        // hides is in the version store.
+                        self.cloud.hub.hidden_by_race(&old.content);
+                        self.state.bin.push(old.content);
+                    }
                 }
                 return Ok(id);
             }
