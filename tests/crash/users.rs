@@ -121,7 +121,7 @@ impl Users {
     fn content(&mut self) -> Vec<u8> {
         self.written += 1;
         let mut content = format!("{:x} wrote {}\n", self.seed, self.written).into_bytes();
-        let room = if self.random.below(20) == 0 { 400_000 } else { 3000 };
+        let room = if self.random.below(20) == 0 { 200_000 } else { 2000 };
         content.resize(content.len() + self.random.below(room), b'.');
         content
     }
