@@ -1,5 +1,7 @@
 //! The control socket from outside: the routes, who may use it, and clients that mean harm.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};

@@ -56,7 +56,7 @@ pub struct Client {
     socket: PathBuf,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Done {}
 
 impl Client {
