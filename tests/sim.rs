@@ -4,15 +4,15 @@
 //! many days there are. Days that once went wrong are in `sim/regressions.txt` and come first.
 
 mod sim {
-    pub mod cloud;
-    pub mod crowd;
-    pub mod disk;
-    pub mod faults;
+    pub(crate) mod cloud;
+    pub(crate) mod crowd;
+    pub(crate) mod disk;
+    pub(crate) mod faults;
     mod fidelity;
-    pub mod oracle;
+    pub(crate) mod oracle;
     mod scenarios;
-    pub mod users;
-    pub mod world;
+    pub(crate) mod users;
+    pub(crate) mod world;
 }
 
 use sim::world::{Report, day, scratch};

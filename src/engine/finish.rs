@@ -5,9 +5,10 @@ use super::job::{OpId, Outcome};
 use super::report::{OpKind, OpReport, OpResult};
 use super::{Engine, Failure, Fatal, Flight};
 use crate::clock::Timestamp;
+use crate::plan::conflict_name::is_copy;
 use crate::plan::{Action, Why};
 use crate::store::NewHistory;
-use crate::tree::{Content, Digest, Entry, Facet, Name, NodeId, Placement, RelPath, Side};
+use crate::tree::{Content, Digest, Entry, Facet, Name, NodeId, Placement, RelPath, Rev, Side};
 
 impl Engine {
     pub(super) fn take_outcome(
@@ -15,16 +16,30 @@ impl Engine {
         op: OpId,
         result: Result<Outcome, Failure>,
     ) -> Result<(), Fatal> {
-        let Some(flight) = self.land(op) else { return Ok(()) };
+        let unfinished = result.as_ref().is_err_and(|failure| failure.unfinished);
+        let Some(flight) = self.land(op, unfinished) else { return Ok(()) };
         match result {
             Ok(outcome) => {
                 self.troubles.remove(&flight.op.node);
+                self.end_session(&outcome, flight.op.node);
                 let report = self.report(&flight, &outcome);
                 self.witness(&flight, outcome);
                 self.publish(&flight, report);
                 Ok(())
             }
             Err(failure) => self.take_failure(&flight, failure),
+        }
+    }
+
+    fn end_session(&mut self, outcome: &Outcome, node: NodeId) {
+        if matches!(outcome, Outcome::Uploaded { .. }) {
+            self.drop_session(node);
+        }
+    }
+
+    pub(super) fn drop_session(&mut self, node: NodeId) {
+        if self.sessions.remove(&node).is_some() {
+            self.unsaved.sessions.insert(node, None);
         }
     }
 
@@ -45,23 +60,26 @@ impl Engine {
             }
             (Action::Transfer { at, content }, Outcome::Uploaded { entry, .. }) => match entry {
                 Some(entry) => self.adopt(side, node, at, *content, entry),
-                None => self.look_at(side, at.parent),
+                None => {
+                    self.unseen.insert(node);
+                    self.doubt(node, vec![(side, at.parent)]);
+                }
             },
             (
                 Action::Transfer { at, .. },
                 Outcome::Downloaded { entry, digest, kept, at: read_at, .. },
             ) => {
                 let path = flight.job.task_path();
-                self.note_racy(Side::Local, node, &entry, read_at);
+                self.note_racy(Side::Local, node, &entry.rev, read_at);
                 self.adopt(side, node, at, Content::Is(digest), entry);
-                self.learn(Side::Remote, node, digest);
+                self.learn_remote(node, digest, read_at);
                 if let Some(kept) = kept {
                     self.record_conflict(&path, &kept, "edited while it was replaced");
                     self.look_at(Side::Local, at.parent);
                 }
             }
-            (Action::Transfer { .. }, Outcome::Same { digest, .. }) => {
-                self.learn(Side::Remote, node, digest);
+            (Action::Transfer { .. }, Outcome::Same { digest, at: read_at, .. }) => {
+                self.learn_remote(node, digest, read_at);
             }
             (Action::Delete, Outcome::Deleted) => self.trees.set_facet(side, node, None),
             (Action::Learn, Outcome::Learned { digest, at }) => {
@@ -87,7 +105,16 @@ impl Engine {
     /// Records what a side now has. If the place is already known to be somebody else's, the side
     /// changed under us: look again.
     fn adopt(&mut self, side: Side, node: NodeId, at: &Placement, content: Content, entry: Entry) {
+        // A service may have given it another name than the one that was asked for. (NM-09)
+        let at = &Placement { parent: at.parent, name: entry.name };
         let taken = self.trees.occupant(side, at).is_some_and(|other| other != node);
+        // Or the item is known as something else, which somebody has moved to the place.
+        let known = self.trees.by_item(side, &entry.item).filter(|other| *other != node);
+        let left = known.and_then(|other| Some(self.trees.facet(side, other)?.at().parent));
+        if let Some(left) = left {
+            self.doubt(node, vec![(side, at.parent), (side, left)]);
+            return;
+        }
         if taken || !self.trees.has(side, at.parent) {
             self.look_at(side, at.parent);
             return;
@@ -110,6 +137,8 @@ impl Engine {
         let Some(facet) = self.trees.facet(Side::Local, node).cloned() else { return };
         let path = self.trees.path(Side::Local, node).unwrap_or_default();
         self.trees.set_facet(Side::Local, node, None);
+        // Nobody deleted it here: it is to come back as the remote's file, not as something kept.
+        self.trees.set_base(node, None);
         let at = Placement { parent: facet.at().parent, name: copy.clone() };
         let copy_path = path.parent().unwrap_or_default().join(copy);
         let copy_node = self.trees.create(crate::tree::Kind::File);
@@ -129,8 +158,17 @@ impl Engine {
         self.trees.settle(node);
     }
 
-    fn note_racy(&mut self, side: Side, node: NodeId, entry: &Entry, read_at: Timestamp) {
-        if is_racy(&entry.rev, read_at.0) {
+    /// What a download read. (FK-18)
+    fn learn_remote(&mut self, node: NodeId, digest: Digest, read_at: Timestamp) {
+        if let Some(facet) = self.trees.facet(Side::Remote, node) {
+            let rev = facet.rev.clone();
+            self.note_racy(Side::Remote, node, &rev, read_at);
+        }
+        self.learn(Side::Remote, node, digest);
+    }
+
+    fn note_racy(&mut self, side: Side, node: NodeId, rev: &Rev, read_at: Timestamp) {
+        if is_racy(rev, read_at.0) {
             self.racy.insert((side, node));
         } else {
             self.racy.remove(&(side, node));
@@ -140,6 +178,13 @@ impl Engine {
     /// Asks for another look at a folder.
     pub(super) fn look_at(&mut self, side: Side, dir: NodeId) {
         self.dirty[side as usize].insert(dir);
+    }
+
+    /// Asks for a look at these folders, and for nothing to be done with the node before.
+    pub(super) fn doubt(&mut self, node: NodeId, mut folders: Vec<(Side, NodeId)>) {
+        folders.retain(|(side, dir)| self.trees.has(*side, *dir));
+        folders.iter().for_each(|(side, dir)| self.look_at(*side, *dir));
+        self.unsure.insert(node, folders);
     }
 
     pub(super) fn record_conflict(&mut self, path: &RelPath, copy: &RelPath, rule: &'static str) {
@@ -160,6 +205,8 @@ impl Engine {
             }
             Outcome::Downloaded { received, .. } => report.bytes = *received,
             Outcome::Same { received, .. } => {
+                // Nothing was to be fetched: it was read only to know that.
+                report.op = OpKind::Read;
                 report.bytes = *received;
                 report.result = OpResult::Same;
             }
@@ -173,6 +220,7 @@ impl Engine {
         }
         if let (Action::Move { .. }, Why::NameTaken, Some(to)) = (&op.action, op.why, &report.to)
             && let Ok(copy) = RelPath::new(to)
+            && copy.split_last().is_some_and(|(_, name)| is_copy(&name))
         {
             self.record_conflict(&path, &copy, "both sides used the name");
         }
@@ -203,7 +251,7 @@ impl Engine {
             self.recent_deletes[report.side as usize] += 1;
         }
         self.totals.add(&report);
-        if !matches!(flight.op.action, Action::Learn | Action::Park) {
+        if report.op.is_visible() {
             self.unsaved.history.push(NewHistory {
                 path: report.path.clone(),
                 moved_to: report.to.clone(),

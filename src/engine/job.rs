@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::remote::Locator;
-use crate::tree::{Content, Digest, Entry, HashAlgo, Kind, Name, NodeId, RelPath, Side, Stamp};
+use crate::tree::{
+    Content, Digest, Entry, HashAlgo, ItemId, Kind, Name, NodeId, RelPath, Side, Stamp,
+};
 
 /// Numbers operations of one state database, also over restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,6 +32,19 @@ pub struct Expected {
     pub stamp: Stamp,
 }
 
+/// An upload under way at a service that goes on with it later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedSession {
+    /// Names what is staged.
+    pub key: u64,
+    /// The adapter's own text.
+    pub token: String,
+    /// Seconds since the epoch.
+    pub expires_s: Option<i64>,
+    /// What is being sent.
+    pub content: Digest,
+}
+
 /// One operation, with everything that is needed to do it and nothing to decide.
 #[derive(Clone, Debug)]
 pub enum Task {
@@ -42,6 +57,8 @@ pub enum Task {
         to: Target,
         content: Digest,
         over: Option<Expected>,
+        /// An upload of this file that an earlier try began.
+        saved: Option<SavedSession>,
     },
     Download {
         source: Expected,
@@ -98,18 +115,20 @@ pub enum Outcome {
         received: u64,
         /// A user's version that slipped in at the last moment, and where it is now.
         kept: Option<RelPath>,
-        /// When `entry` was read.
+        /// When reading began.
         at: Timestamp,
     },
     /// The remote's bytes are those that local has: nothing was installed.
     Same {
         digest: Digest,
         received: u64,
+        /// When reading began.
+        at: Timestamp,
     },
     Deleted,
     Learned {
         digest: Digest,
-        /// When reading ended.
+        /// When reading began.
         at: Timestamp,
     },
 }
@@ -135,6 +154,20 @@ pub enum FailureKind {
     RootLost,
 }
 
+impl FailureKind {
+    /// Whether an upload that failed this way cannot be gone on with.
+    pub fn ends_session(self) -> bool {
+        match self {
+            FailureKind::Changed
+            | FailureKind::NotEmpty
+            | FailureKind::Refused
+            | FailureKind::Corrupt
+            | FailureKind::RootLost => true,
+            FailureKind::Transient | FailureKind::Full | FailureKind::Auth => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub kind: FailureKind,
@@ -142,6 +175,8 @@ pub struct Failure {
     pub side: Side,
     /// The effect is unknown: look before anything else.
     pub unknown: bool,
+    /// A half-way state stays behind: the intent is kept for the next start.
+    pub unfinished: bool,
     pub retry_after: Option<std::time::Duration>,
     pub message: String,
 }
@@ -151,10 +186,18 @@ pub struct Failure {
 pub enum Trace {
     /// Our version was about to take this name and become a file of its own.
     KeepBoth { parent: NodeId, copy: String, path: String },
-    /// This version was about to be replaced through the stage.
-    Install { path: String, over: Option<Stamp> },
-    /// The remote may hold something staged under this operation's key.
-    Upload,
+    /// This file was about to be made, or replaced, through the stage.
+    Install { path: String },
+    /// The remote may hold something staged under this key, and a swap that was cut short.
+    Upload {
+        key: u64,
+        parent_path: String,
+        parent_id: Option<ItemId>,
+        name: String,
+        old: Option<Stamp>,
+    },
+    /// The item was about to go there, perhaps in two steps.
+    Move { parent: NodeId, name: String },
     /// Looking at the two sides tells everything.
     Plain,
 }

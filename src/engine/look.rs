@@ -39,6 +39,13 @@ pub(super) struct Look {
     confirmations_asked: bool,
     /// Nodes that an operation changed since the look began: what the look saw of them is old.
     pub(super) disturbed: HashSet<NodeId>,
+    /// Folders that were not there when they were listed; nothing in them is where it was.
+    pub(super) gone: HashSet<NodeId>,
+    /// Folders that were seen in the listings of their parents.
+    pub(super) seen: HashSet<NodeId>,
+    /// The side changed under the look: a folder that was seen was not there when it was listed. What
+    /// was found may fit together no more.
+    pub(super) torn: bool,
 }
 
 impl Look {
@@ -58,6 +65,9 @@ impl Look {
             confirmed: BTreeSet::new(),
             confirmations_asked: false,
             disturbed: HashSet::new(),
+            gone: HashSet::new(),
+            seen: HashSet::new(),
+            torn: false,
         };
         for dir in dirs {
             look.want(dir);
@@ -101,8 +111,17 @@ impl Look {
         self.to_list.is_empty() && self.listing.is_empty()
     }
 
+    /// All folders that were asked for.
+    pub(super) fn asked(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.asked.iter().copied()
+    }
+
     pub(super) fn place(&mut self, node: NodeId, dir: NodeId, entry: Entry) {
         self.placed.insert(node, (dir, entry));
+        if self.gone.remove(&node) {
+            // Found after all, elsewhere: that is where its listing is.
+            self.want_again(node);
+        }
     }
 
     /// The absences to confirm, once.

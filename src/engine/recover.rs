@@ -6,34 +6,33 @@ use super::job::Trace;
 use super::{Engine, Fatal};
 use crate::local::{Leftover, StageKey};
 use crate::store::Intent;
-use crate::tree::{Name, NodeId, Placement, RelPath};
+use crate::tree::{Name, NodeId, Placement, Register, RelPath, Side};
 
 /// What to do with a staged file of an earlier run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeftoverFate {
-    /// Ours, and not installed: the remote still has it.
+    /// Ours, and not installed: the remote still has it. Or the old version, which the trash gets.
     Discard,
-    /// The version that was being replaced: to the trash.
-    Retire { was: RelPath },
     /// A user's version that slipped in at the last moment: back into the tree, under this name.
     Restore { to: RelPath },
 }
 
 /// Decides about a staged file by the intent that made it.
 pub fn decide_leftover(leftover: &Leftover, install_id: &str, intents: &[Intent]) -> LeftoverFate {
-    let Some(displaced) = &leftover.displaced else { return LeftoverFate::Discard };
-    let install = intents
+    if !leftover.displaced {
+        return LeftoverFate::Discard;
+    }
+    let was = intents
         .iter()
         .filter(|intent| StageKey(stage_key(install_id, intent.op)) == leftover.key)
         .find_map(|intent| match serde_json::from_str(&intent.job) {
-            Ok(Trace::Install { path, over }) => Some((RelPath::new(&path).ok()?, over)),
-            Ok(Trace::KeepBoth { .. } | Trace::Upload | Trace::Plain) | Err(_) => None,
+            Ok(Trace::Install { path }) => RelPath::new(&path).ok(),
+            Ok(
+                Trace::KeepBoth { .. } | Trace::Upload { .. } | Trace::Move { .. } | Trace::Plain,
+            )
+            | Err(_) => None,
         });
-    match install {
-        Some((was, Some(over))) if over.is_renamed(displaced) => LeftoverFate::Retire { was },
-        Some((was, _)) => LeftoverFate::Restore { to: recovered_name(&was, leftover.key) },
-        None => LeftoverFate::Restore { to: recovered_name(&RelPath::root(), leftover.key) },
-    }
+    LeftoverFate::Restore { to: recovered_name(&was.unwrap_or_default(), leftover.key) }
 }
 
 /// A visible name next to where the file was, or in the root if that is not known.
@@ -52,10 +51,18 @@ impl Engine {
     /// Remembers, for the first look, which version was being set aside where.
     pub(super) fn recall_intents(&mut self) -> Result<(), Fatal> {
         for intent in self.store.intents()? {
-            if let Ok(Trace::KeepBoth { parent, copy, .. }) = serde_json::from_str(&intent.job)
-                && let Ok(name) = Name::new(&copy)
-            {
-                self.kept_copies.insert(intent.node, Placement { parent, name });
+            match serde_json::from_str(&intent.job) {
+                Ok(Trace::KeepBoth { parent, copy, .. }) => {
+                    if let Ok(name) = Name::new(&copy) {
+                        self.kept_copies.insert(intent.node, Placement { parent, name });
+                    }
+                }
+                Ok(Trace::Move { parent, name }) => {
+                    if let Ok(name) = Name::new(&name) {
+                        self.moving.insert(intent.node, Placement { parent, name });
+                    }
+                }
+                Ok(Trace::Install { .. } | Trace::Upload { .. } | Trace::Plain) | Err(_) => {}
             }
             self.recalled.push(super::OpId(intent.op));
         }
@@ -68,13 +75,31 @@ impl Engine {
             return;
         }
         self.unsaved.finished.append(&mut self.recalled);
+        self.moving.clear();
         for (node, copy) in std::mem::take(&mut self.kept_copies) {
             self.record_kept_copy(node, &copy);
         }
     }
 
+    /// A move of two steps whose process was killed between them, or whose second step failed: the
+    /// item is half-way, and nobody but us put it there. (MV-28)
+    pub(super) fn excuse_half_way(&mut self, side: Side, node: NodeId) {
+        let Some(to) = self.moving.get(&node) else { return };
+        let (Some(facet), Some(base)) = (self.trees.facet(side, node), self.trees.base(node))
+        else {
+            return;
+        };
+        let at = facet.at();
+        let parent_first = at.parent == to.parent && at.name == base.at.name;
+        let name_first = at.parent == base.at.parent && at.name == to.name;
+        if (parent_first || name_first) && *at != base.at {
+            let half_way = Register { at: at.clone(), content: base.content };
+            self.trees.set_base(node, Some(half_way));
+        }
+    }
+
     fn record_kept_copy(&mut self, node: NodeId, copy: &Placement) {
-        let side = crate::tree::Side::Local;
+        let side = Side::Local;
         let is_there = self.trees.occupant(side, copy).is_some_and(|occupant| occupant != node);
         if is_there && let Some(parent) = self.trees.path(side, copy.parent) {
             let path = self.trees.display_path(node);

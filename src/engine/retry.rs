@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::job::{Failure, FailureKind};
+use super::job::{Failure, FailureKind, Task};
 use super::look::Look;
 use super::report::{OpReport, OpResult};
 use super::{Engine, Fatal, Flight, Problem};
 use crate::clock::Timestamp;
-use crate::plan::Action;
+use crate::plan::{Action, Op};
 use crate::tree::{NodeId, Side};
 
 /// How often one item is tried in a run.
@@ -32,7 +32,16 @@ pub(super) struct Trouble {
 impl Engine {
     pub(super) fn take_failure(&mut self, flight: &Flight, failure: Failure) -> Result<(), Fatal> {
         let node = flight.op.node;
+        if failure.kind.ends_session() {
+            self.drop_session(node);
+        }
+        if failure.unfinished {
+            // The intent stays open: the next start rolls it forward.
+            self.give_up(flight, failure);
+            return Ok(());
+        }
         if failure.unknown {
+            self.excuse_flight(flight);
             self.look_around_flight(flight);
         }
         match failure.kind {
@@ -41,6 +50,10 @@ impl Engine {
             }
             FailureKind::Auth => return Err(Fatal::Auth { message: failure.message }),
             FailureKind::Changed => {
+                if failure.side == Side::Local && matches!(flight.job.task, Task::Upload { .. }) {
+                    // Perhaps it changed without a sign: what was read of it before is worth nothing.
+                    self.racy.insert((Side::Local, node));
+                }
                 self.look_around_flight(flight);
                 let changes = self.changes.entry(node).or_default();
                 *changes += 1;
@@ -97,6 +110,21 @@ impl Engine {
         self.troubles.insert(op.node, trouble);
     }
 
+    /// This operation is not even tried in this run.
+    pub(super) fn shut_out(&mut self, op: &Op, kind: FailureKind, message: String) {
+        let failure = Failure {
+            kind,
+            side: op.side,
+            unknown: false,
+            unfinished: false,
+            retry_after: None,
+            message,
+        };
+        let op_word = self.op_kind(op).as_str();
+        let trouble = Trouble { attempts: 0, retry_at: None, failure, op: op_word };
+        self.troubles.insert(op.node, trouble);
+    }
+
     /// Looks again at every folder that the operation relied on directly. Until then nothing more is
     /// done with the node: what an operation changes, the look would have to look at again.
     fn look_around_flight(&mut self, flight: &Flight) {
@@ -114,9 +142,14 @@ impl Engine {
             // A folder that was not empty after all: what is in it?
             folders.push((flight.op.side, node));
         }
-        folders.retain(|(side, dir)| self.trees.has(*side, *dir));
-        folders.iter().for_each(|(side, dir)| self.look_at(*side, *dir));
-        self.unsure.insert(node, folders);
+        self.doubt(node, folders);
+    }
+
+    /// A move whose outcome is unknown may have stopped half-way.
+    fn excuse_flight(&mut self, flight: &Flight) {
+        if let Action::Move { to } = &flight.op.action {
+            self.moving.insert(flight.op.node, to.clone());
+        }
     }
 
     /// Another try for what waited long enough.

@@ -4,19 +4,20 @@
 //! Lanes bound how many transfers move bytes at once. An operation that only waits for a flush holds
 //! no lane, so that many small files share one flush.
 
+mod commit;
 mod download;
 mod structure;
 mod upload;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::engine::job::{Failure, FailureKind, Job, Outcome, Task};
+use crate::engine::job::{Failure, FailureKind, Job, Outcome, SavedSession, Task};
 use crate::local::{FsError, FsErrorKind, LocalFs};
 use crate::remote::{Effect, ErrorKind, Remote, RemoteError};
-use crate::tree::{HashAlgo, Side};
+use crate::tree::{HashAlgo, NodeId, Side};
 
 /// Bytes that are in memory for one transfer at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -30,6 +31,15 @@ pub struct Lanes {
     pub structure: usize,
 }
 
+/// Something that must be durable before an operation goes on.
+#[derive(Debug)]
+pub struct Note {
+    pub node: NodeId,
+    pub session: SavedSession,
+    /// Told when it is.
+    pub saved: oneshot::Sender<()>,
+}
+
 /// The two sides of a pair, and the lanes to them.
 pub struct Executor {
     local: Arc<dyn LocalFs>,
@@ -40,6 +50,7 @@ pub struct Executor {
     uploads: Semaphore,
     downloads: Semaphore,
     structure: Semaphore,
+    notes: mpsc::Sender<Note>,
 }
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -51,9 +62,10 @@ impl Executor {
         clock: Arc<dyn Clock>,
         install_id: String,
         lanes: Lanes,
-    ) -> Executor {
+    ) -> (Executor, mpsc::Receiver<Note>) {
         let algo = remote.capabilities().pair_hash();
-        Executor {
+        let (notes, noted) = mpsc::channel(64);
+        let executor = Executor {
             local,
             remote,
             clock,
@@ -62,18 +74,23 @@ impl Executor {
             uploads: Semaphore::new(lanes.uploads),
             downloads: Semaphore::new(lanes.downloads),
             structure: Semaphore::new(lanes.structure),
-        }
+            notes,
+        };
+        (executor, noted)
     }
 
+    /// Carries out a job. The future may be dropped at any point.
     pub async fn run(&self, job: &Job) -> Result<Outcome> {
         let key = crate::engine::stage_key(&self.install_id, job.op.0);
         match &job.task {
-            Task::Upload { source, to, content, over } => {
-                self.upload(key, source, to, *content, over.as_ref()).await
+            Task::Upload { source, to, content, over, saved } => {
+                let (over, saved) = (over.as_ref(), saved.as_ref());
+                let upload = upload::Upload { source, to, content: *content, over, saved };
+                self.upload(key, job, &upload).await
             }
             Task::Download { .. } => self.download(key, &job.task).await,
             Task::Mkdir { side, to } => self.mkdir(*side, to).await,
-            Task::Relocate { side, from, to } => self.relocate(*side, from, to).await,
+            Task::Relocate { side, from, to } => self.relocate(key, *side, from, to).await,
             Task::Delete { side, what, gone } => self.delete(*side, what, gone.as_ref()).await,
             Task::Learn { side, what, algo } => self.learn(*side, what, *algo).await,
         }
@@ -96,7 +113,7 @@ fn local_failure(error: FsError) -> Failure {
         FsErrorKind::RootLost => FailureKind::RootLost,
         FsErrorKind::Io => FailureKind::Transient,
     };
-    Failure { kind, side: Side::Local, unknown: false, retry_after: None, message: error.context }
+    failure(kind, Side::Local, error.context)
 }
 
 fn remote_failure(error: RemoteError) -> Failure {
@@ -115,14 +132,12 @@ fn remote_failure(error: RemoteError) -> Failure {
         ErrorKind::RootLost => FailureKind::RootLost,
     };
     Failure {
-        kind,
-        side: Side::Remote,
         unknown: error.effect == Effect::Unknown,
         retry_after: error.retry_after,
-        message: error.context,
+        ..failure(kind, Side::Remote, error.context)
     }
 }
 
 fn failure(kind: FailureKind, side: Side, message: String) -> Failure {
-    Failure { kind, side, unknown: false, retry_after: None, message }
+    Failure { kind, side, unknown: false, unfinished: false, retry_after: None, message }
 }

@@ -1,9 +1,10 @@
 //! Folders, moves and deletions, on either side.
 
-use super::{Executor, Result, enter, failure, local_failure, remote_failure};
+use super::{Executor, Failure, Result, enter, failure, local_failure, remote_failure};
 use crate::engine::job::{Expected, FailureKind, Outcome, Target};
-use crate::remote::{ErrorKind, Locator, RemoteError};
-use crate::tree::{Kind, Side};
+use crate::engine::park_name;
+use crate::remote::{ErrorKind, Locator, MoveSupport, RemoteError};
+use crate::tree::{Entry, Kind, Side};
 
 impl Executor {
     pub(super) async fn mkdir(&self, side: Side, to: &Target) -> Result<Outcome> {
@@ -19,6 +20,7 @@ impl Executor {
 
     pub(super) async fn relocate(
         &self,
+        key: u64,
         side: Side,
         from: &Expected,
         to: &Target,
@@ -30,12 +32,63 @@ impl Executor {
                 let moved = self.local.rename(&locator.path, &to.path(), stamp).await;
                 moved.map_err(local_failure)?
             }
-            Side::Remote => {
-                let moved = self.remote.relocate(locator, stamp, &to.parent, &to.name).await;
-                moved.map_err(remote_failure)?
-            }
+            Side::Remote => self.relocate_remote(key, from, to).await?,
         };
         Ok(Outcome::Placed(entry))
+    }
+
+    /// One call, or two where the service changes folder and name one at a time. The half-way name
+    /// may be taken in one order; then it is the other, or else a name of ours.
+    async fn relocate_remote(&self, key: u64, from: &Expected, to: &Target) -> Result<Entry> {
+        let (locator, stamp) = (&from.locator, &from.stamp);
+        let (old_parent, old_name) = match locator.path.split_last() {
+            Some((path, name)) => (path, name),
+            None => return Err(failure(FailureKind::Refused, Side::Remote, "the root".to_owned())),
+        };
+        let same_parent = old_parent == to.parent.path;
+        let in_one = self.remote.capabilities().moves != MoveSupport::TwoStep
+            || same_parent
+            || old_name == to.name;
+        if in_one {
+            let moved = self.remote.relocate(locator, stamp, &to.parent, &to.name).await;
+            return moved.map_err(remote_failure);
+        }
+        let here = Locator {
+            id: locator.parent_id.clone(),
+            path: old_parent,
+            parent_id: None,
+            kind: Kind::Dir,
+        };
+        let steps = [(&to.parent, &old_name), (&here, &to.name)];
+        for (parent, name) in steps {
+            match self.remote.relocate(locator, stamp, parent, name).await {
+                Ok(entry) => return self.second_step(parent, &entry, from, to).await,
+                Err(error) if error.kind == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(remote_failure(error)),
+            }
+        }
+        let parked = park_name(key);
+        let entry = self.remote.relocate(locator, stamp, &here, &parked).await;
+        let entry = entry.map_err(remote_failure)?;
+        let half_way = half_way(&here, &entry, from);
+        let moved = self.remote.relocate(&half_way, &entry.stamp(), &to.parent, &parked).await;
+        let entry = moved.map_err(|error| Failure { unknown: true, ..remote_failure(error) })?;
+        self.second_step(&to.parent, &entry, from, to).await
+    }
+
+    async fn second_step(
+        &self,
+        parent: &Locator,
+        entry: &Entry,
+        from: &Expected,
+        to: &Target,
+    ) -> Result<Entry> {
+        let half_way = half_way(parent, entry, from);
+        let moved = self.remote.relocate(&half_way, &entry.stamp(), &to.parent, &to.name).await;
+        moved.map_err(|error| {
+            // Half-way is a change as well: the folders must be looked at again.
+            Failure { unknown: true, ..remote_failure(error) }
+        })
     }
 
     pub(super) async fn delete(
@@ -80,8 +133,17 @@ impl Executor {
     }
 }
 
+fn half_way(parent: &Locator, entry: &Entry, from: &Expected) -> Locator {
+    Locator {
+        id: Some(entry.item.clone()),
+        path: parent.path.join(&entry.name),
+        parent_id: parent.id.clone(),
+        kind: from.locator.kind,
+    }
+}
+
 /// A folder is deleted only when it is empty; one that changed is one that is not.
-fn folder_failure(error: RemoteError) -> super::Failure {
+fn folder_failure(error: RemoteError) -> Failure {
     let changed = error.kind == ErrorKind::Changed;
     let mut failure = remote_failure(error);
     if changed {

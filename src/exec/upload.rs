@@ -1,87 +1,275 @@
 //! Local content to the remote: instant check, ranges, verification, and only then the name.
 //!
-//! The bytes are hashed as they leave. If they are not the planned ones, the upload is withdrawn
-//! before the remote makes anything of it.
+//! What is sent is checked before the remote makes anything of it: a file that changed while it was
+//! read is withdrawn. How the new version gets the name is `commit`'s.
 
 use std::sync::Arc;
 
-use futures_util::stream;
-use tokio::sync::Mutex;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{Mutex, oneshot};
 
-use super::{CHUNK_BYTES, Executor, Result, enter, failure, local_failure, remote_failure};
-use crate::engine::job::{Expected, Failure, FailureKind, Outcome, Target};
+use super::commit::Way;
+use super::{CHUNK_BYTES, Executor, Note, Result, enter, failure, local_failure, remote_failure};
+use crate::engine::job::{Expected, Failure, FailureKind, Job, Outcome, SavedSession, Target};
 use crate::local::FileReader;
-use crate::remote::{Body, ByteRange, UploadRequest, UploadSession, UploadStart};
-use crate::tree::{Digest, Hasher, Side};
+use crate::remote::{Body, ByteRange, UploadRequest, UploadSession, UploadStart, UploadStyle};
+use crate::tree::{Digest, Entry, Hasher, Name, Side};
+
+/// Ranges of one file that are sent at once, where the service allows it.
+const PARALLEL_RANGES: usize = 3;
+
+/// What an upload job is about.
+pub(super) struct Upload<'a> {
+    pub(super) source: &'a Expected,
+    pub(super) to: &'a Target,
+    pub(super) content: Digest,
+    pub(super) over: Option<&'a Expected>,
+    pub(super) saved: Option<&'a SavedSession>,
+}
+
+/// How the bytes got there.
+struct Sent {
+    entry: Option<Entry>,
+    bytes: u64,
+    instant: bool,
+}
 
 /// The source while it is being read: shared with the request that carries its bytes.
 struct Source {
     reader: Box<dyn FileReader>,
     hasher: Hasher,
-    read: u64,
     failure: Option<Failure>,
 }
 
 impl Executor {
-    pub(super) async fn upload(
-        &self,
-        key: u64,
-        source: &Expected,
-        to: &Target,
-        content: Digest,
-        over: Option<&Expected>,
-    ) -> Result<Outcome> {
-        let request = UploadRequest {
-            key,
-            parent: to.parent.clone(),
-            name: to.name.clone(),
-            content,
-            modified_ns: source.stamp.rev.modified_ns(),
-            over: over.map(|over| (over.locator.clone(), over.stamp.clone())),
+    pub(super) async fn upload(&self, key: u64, job: &Job, upload: &Upload<'_>) -> Result<Outcome> {
+        let saved = self.usable_session(upload).await;
+        let key = saved.as_ref().map_or(key, |saved| saved.request.key);
+        let way = self.way(upload.over.is_some());
+        let name = match way {
+            Way::InPlace => upload.to.name.clone(),
+            Way::Swap => super::commit::staged_name(key),
         };
         let lane = enter(&self.uploads).await;
-        let path = &source.locator.path;
-        let mut reader = self.local.open(path, &source.stamp).await.map_err(local_failure)?;
-        let session = match self.remote.begin_upload(&request).await.map_err(remote_failure)? {
-            UploadStart::Instant(entry) => {
-                reader.verify().await.map_err(local_failure)?;
-                return Ok(Outcome::Uploaded { entry, sent: 0, instant: true });
-            }
-            UploadStart::Session(session) => session,
-        };
-        let hasher = Hasher::new(content.hash.algo());
-        let source = Arc::new(Mutex::new(Source { reader, hasher, read: 0, failure: None }));
-        let sent = self.send(&session, &source).await;
+        let sent = self.transfer(key, job, upload, &name, way, saved).await;
         drop(lane);
-        let checked = match sent {
-            Ok(()) => check(&source, content).await,
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(failed) if way == Way::Swap => {
+                return Err(self.withdraw(key, upload, failed).await);
+            }
+            Err(failed) => return Err(failed),
+        };
+        let entry = match way {
+            Way::InPlace => sent.entry,
+            Way::Swap => Some(self.swap_in(key, sent.entry, upload.to, upload.over).await?),
+        };
+        let digest = entry.as_ref().and_then(|entry| entry.hash);
+        if digest.is_some_and(|hash| hash != upload.content.hash) {
+            let text = format!("{} arrived with other content", upload.to.path());
+            return Err(failure(FailureKind::Corrupt, Side::Remote, text));
+        }
+        Ok(Outcome::Uploaded { entry, sent: sent.bytes, instant: sent.instant })
+    }
+
+    /// Removes the staged version of an upload that failed. If nobody can tell whether there is one,
+    /// or will be, the next start looks for it.
+    async fn withdraw(&self, key: u64, upload: &Upload<'_>, failed: Failure) -> Failure {
+        if failed.unknown {
+            return Failure { unfinished: true, ..failed };
+        }
+        if !failed.kind.ends_session() {
+            return failed;
+        }
+        let dropped = self.drop_staged(key, upload.to).await;
+        Failure { unfinished: dropped.is_err(), ..failed }
+    }
+
+    /// The session of an earlier try, if it is of the same content and has not ended.
+    async fn usable_session(&self, upload: &Upload<'_>) -> Option<UploadSession> {
+        let saved = upload.saved?;
+        let request = self.request(saved.key, upload, &upload.to.name);
+        let session =
+            UploadSession { request, token: saved.token.clone(), expires_s: saved.expires_s };
+        let alive = saved.expires_s.is_none_or(|at| at > self.clock.now().seconds());
+        if alive && saved.content == upload.content {
+            return Some(session);
+        }
+        // Best effort: the service ends it by itself.
+        let _ = self.remote.abort_upload(&session).await;
+        None
+    }
+
+    fn request(&self, key: u64, upload: &Upload<'_>, name: &Name) -> UploadRequest {
+        UploadRequest {
+            key,
+            parent: upload.to.parent.clone(),
+            name: name.clone(),
+            content: upload.content,
+            modified_ns: upload.source.stamp.rev.modified_ns(),
+            over: upload.over.map(|over| (over.locator.clone(), over.stamp.clone())),
+        }
+    }
+
+    async fn transfer(
+        &self,
+        key: u64,
+        job: &Job,
+        upload: &Upload<'_>,
+        name: &Name,
+        way: Way,
+        saved: Option<UploadSession>,
+    ) -> Result<Sent> {
+        let mut request = self.request(key, upload, name);
+        if way == Way::Swap {
+            request.over = None;
+        }
+        let resumed = match saved {
+            // A session that the service has forgotten is begun anew.
+            Some(session) => {
+                let session = UploadSession { request: request.clone(), ..session };
+                let outstanding = self.remote.outstanding(&session).await;
+                outstanding.ok().map(|outstanding| (session, outstanding))
+            }
+            None => None,
+        };
+        let mut reader = self.open_source(upload, 0).await?;
+        let (session, outstanding) = match resumed {
+            Some(resumed) => resumed,
+            None => match self.remote.begin_upload(&request).await.map_err(remote_failure)? {
+                UploadStart::Instant(entry) => {
+                    reader.verify().await.map_err(local_failure)?;
+                    return Ok(Sent { entry, bytes: 0, instant: true });
+                }
+                UploadStart::Session(session) => {
+                    self.save_session(job, &session).await;
+                    let outstanding = self.remote.outstanding(&session).await;
+                    (session, outstanding.map_err(remote_failure)?)
+                }
+            },
+        };
+        let whole = outstanding.ranges.iter().map(|range| range.len).sum();
+        let sent = if outstanding.parallel && outstanding.ranges.len() > 1 {
+            self.send_parallel(&session, upload, &outstanding.ranges, reader.as_mut()).await
+        } else {
+            self.send_in_order(&session, upload, &outstanding.ranges, reader).await
+        };
+        let finished = match sent {
+            Ok(()) => self.remote.finish_upload(&session).await.map_err(remote_failure),
             Err(failure) => Err(failure),
         };
-        if let Err(failure) = checked {
-            // Best effort: what stays behind is cleaned up by its key at the next start.
-            let _ = self.remote.abort_upload(&session).await;
-            return Err(failure);
-        }
-        match self.remote.finish_upload(&session).await {
-            Ok(entry) => Ok(Outcome::Uploaded { entry, sent: content.size, instant: false }),
-            Err(error) => {
-                let _ = self.remote.abort_upload(&session).await;
-                Err(remote_failure(error))
+        match finished {
+            Ok(entry) => Ok(Sent { entry, bytes: whole, instant: false }),
+            Err(failure) => {
+                if failure.kind.ends_session() || !self.resumes() {
+                    // Best effort: what stays behind is cleaned up by its key at the next start.
+                    let _ = self.remote.abort_upload(&session).await;
+                }
+                Err(failure)
             }
         }
     }
 
-    async fn send(&self, session: &UploadSession, source: &Arc<Mutex<Source>>) -> Result<()> {
-        let wanted = self.remote.outstanding(session).await.map_err(remote_failure)?;
-        for range in wanted.ranges {
-            let body = body(Arc::clone(source), range);
-            if let Err(error) = self.remote.upload_range(session, range, body).await {
-                // If the source failed, the remote's complaint is only its echo.
-                let local = source.lock().await.failure.take();
-                return Err(local.unwrap_or_else(|| remote_failure(error)));
+    fn resumes(&self) -> bool {
+        self.remote.capabilities().upload == UploadStyle::Ranges { resume: true }
+    }
+
+    /// Makes the session known before its first byte leaves, so that a later process goes on with it.
+    async fn save_session(&self, job: &Job, session: &UploadSession) {
+        if !self.resumes() {
+            return;
+        }
+        let (saved, is_saved) = oneshot::channel();
+        let session = SavedSession {
+            key: session.request.key,
+            token: session.token.clone(),
+            expires_s: session.expires_s,
+            content: session.request.content,
+        };
+        if self.notes.send(Note { node: job.node, session, saved }).await.is_ok() {
+            // If nobody can save it any more, the upload is only not resumed later.
+            let _ = is_saved.await;
+        }
+    }
+
+    async fn open_source(&self, upload: &Upload<'_>, from: u64) -> Result<Box<dyn FileReader>> {
+        let source = upload.source;
+        self.local.open(&source.locator.path, &source.stamp, from).await.map_err(local_failure)
+    }
+
+    /// One range after the other. If that is the whole file, its bytes are hashed as they leave.
+    async fn send_in_order(
+        &self,
+        session: &UploadSession,
+        upload: &Upload<'_>,
+        ranges: &[ByteRange],
+        reader: Box<dyn FileReader>,
+    ) -> Result<()> {
+        let first = ranges.first().map_or(0, |range| range.from);
+        let reader = if first == 0 { reader } else { self.open_source(upload, first).await? };
+        let hasher = Hasher::new(upload.content.hash.algo());
+        let source = Arc::new(Mutex::new(Source { reader, hasher, failure: None }));
+        let mut at = first;
+        for range in ranges {
+            if range.from != at {
+                source.lock().await.reader = self.open_source(upload, range.from).await?;
             }
+            self.send_range(session, &source, *range).await?;
+            at = range.from + range.len;
+        }
+        let mut state = source.lock().await;
+        state.reader.verify().await.map_err(local_failure)?;
+        let is_whole = first == 0 && ranges.iter().map(|r| r.len).sum::<u64>() == at;
+        let hash = state.hasher.clone().finish();
+        if is_whole && at == upload.content.size && hash != upload.content.hash {
+            let text = "the file changed while it was read".to_owned();
+            return Err(failure(FailureKind::Changed, Side::Local, text));
         }
         Ok(())
+    }
+
+    /// Several ranges at once, each with a reader of its own. The service checks the whole.
+    async fn send_parallel(
+        &self,
+        session: &UploadSession,
+        upload: &Upload<'_>,
+        ranges: &[ByteRange],
+        reader: &mut dyn FileReader,
+    ) -> Result<()> {
+        let sends: Vec<BoxFuture<'_, Result<()>>> =
+            ranges.iter().map(|range| self.send_alone(session, upload, *range).boxed()).collect();
+        stream::iter(sends).buffer_unordered(PARALLEL_RANGES).try_collect::<()>().await?;
+        reader.verify().await.map_err(local_failure)
+    }
+
+    async fn send_alone(
+        &self,
+        session: &UploadSession,
+        upload: &Upload<'_>,
+        range: ByteRange,
+    ) -> Result<()> {
+        let reader = self.open_source(upload, range.from).await?;
+        let hasher = Hasher::new(upload.content.hash.algo());
+        let source = Arc::new(Mutex::new(Source { reader, hasher, failure: None }));
+        self.send_range(session, &source, range).await
+    }
+
+    async fn send_range(
+        &self,
+        session: &UploadSession,
+        source: &Arc<Mutex<Source>>,
+        range: ByteRange,
+    ) -> Result<()> {
+        let body = body(Arc::clone(source), range);
+        match self.remote.upload_range(session, range, body).await {
+            Ok(()) => source.lock().await.failure.take().map_or(Ok(()), Err),
+            // If the source failed, the remote's complaint is only its echo.
+            Err(error) => {
+                let local = source.lock().await.failure.take();
+                Err(local.unwrap_or_else(|| remote_failure(error)))
+            }
+        }
     }
 }
 
@@ -94,39 +282,26 @@ fn body(source: Arc<Mutex<Source>>, range: ByteRange) -> Body {
         let mut state = source.lock().await;
         let max = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
         let chunk = match state.reader.read(max).await {
-            Ok(chunk) => chunk,
-            Err(error) => {
-                let text = error.context.clone();
-                state.failure = Some(local_failure(error));
-                drop(state);
-                return Some((Err(std::io::Error::other(text)), (source, 0)));
+            Ok(chunk) if chunk.is_empty() => {
+                let text = "the file became shorter while it was read".to_owned();
+                Err(failure(FailureKind::Changed, Side::Local, text))
             }
+            Ok(chunk) => Ok(chunk),
+            Err(error) => Err(local_failure(error)),
         };
-        if chunk.is_empty() {
-            let text = "the file became shorter while it was read";
-            state.failure = Some(failure(FailureKind::Changed, Side::Local, text.to_owned()));
-            drop(state);
-            return Some((Err(std::io::Error::other(text)), (source, 0)));
+        match chunk {
+            Ok(chunk) => {
+                state.hasher.update(&chunk);
+                drop(state);
+                let left = left - chunk.len() as u64;
+                Some((Ok(chunk), (source, left)))
+            }
+            Err(failed) => {
+                let text = failed.message.clone();
+                state.failure = Some(failed);
+                drop(state);
+                Some((Err(std::io::Error::other(text)), (source, 0)))
+            }
         }
-        state.hasher.update(&chunk);
-        state.read += chunk.len() as u64;
-        drop(state);
-        let left = left - chunk.len() as u64;
-        Some((Ok(chunk), (source, left)))
     }))
-}
-
-/// Whether the bytes that left are the planned ones and the file still is the planned version.
-async fn check(source: &Arc<Mutex<Source>>, content: Digest) -> Result<()> {
-    let mut state = source.lock().await;
-    if let Some(failure) = state.failure.take() {
-        return Err(failure);
-    }
-    state.reader.verify().await.map_err(local_failure)?;
-    let hash = state.hasher.clone().finish();
-    if (Digest { size: state.read, hash }) != content {
-        let text = "the file changed while it was read".to_owned();
-        return Err(failure(FailureKind::Changed, Side::Local, text));
-    }
-    Ok(())
 }

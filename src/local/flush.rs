@@ -12,7 +12,7 @@ use rustix::fs;
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
-use super::root::stat_of;
+use super::look::stat_of;
 use super::{FsError, FsErrorKind, Result};
 
 /// From this many different files and folders on, one flush of the file system is cheaper.

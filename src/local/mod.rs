@@ -5,15 +5,22 @@
 
 pub mod flush;
 pub mod ignore;
+pub(crate) mod install;
+mod look;
 pub mod os;
+#[cfg(test)]
+mod races;
+mod rename;
 pub mod root;
 pub(crate) mod stage;
+pub(crate) mod transfer;
 pub mod trash;
+pub mod watch;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::tree::{ContentHash, Entry, HashAlgo, RelPath, Stamp};
+use crate::tree::{ContentHash, Entry, HashAlgo, ItemId, RelPath, Stamp};
 
 /// What went wrong on the disk, as far as somebody decides on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +102,8 @@ pub struct Skipped {
 /// A complete listing of one folder. A listing that could not be completed is an error instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
+    /// The folder that was read, where the side can tell: its path may lead to another one by now.
+    pub of: Option<ItemId>,
     /// Sorted by name.
     pub entries: Vec<Entry>,
     pub skipped: Vec<Skipped>,
@@ -106,7 +115,7 @@ pub struct Listing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StageKey(pub u64);
 
-/// A file that was opened at the expected version and is read from start to end.
+/// A file that was opened at the expected version and is read to its end.
 #[async_trait]
 pub trait FileReader: Send {
     /// The next bytes, at most `max`; empty at the end.
@@ -135,9 +144,9 @@ pub struct Sealed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     pub key: StageKey,
-    /// Set if this is not what was staged but the file that it displaced, as it is now: it may be
-    /// the only copy of something that a user wrote.
-    pub displaced: Option<Stamp>,
+    /// True if it holds a file that was displaced and is not the version that was to be replaced: it
+    /// may be the only copy of something that a user wrote.
+    pub displaced: bool,
 }
 
 /// What `install` found in the way, apart from what it expected.
@@ -165,8 +174,13 @@ pub trait LocalFs: Send + Sync + 'static {
     async fn list(&self, dir: &RelPath) -> Result<Listing>;
     /// `None` only if nothing at all is there; a link or special file is an error (`Denied`).
     async fn stat(&self, path: &RelPath) -> Result<Option<Entry>>;
-    /// `Changed` if the file is not the expected version.
-    async fn open(&self, path: &RelPath, expected: &Stamp) -> Result<Box<dyn FileReader>>;
+    /// Opens a file to read it from an offset, in bytes; `Changed` if it is not the expected version.
+    async fn open(
+        &self,
+        path: &RelPath,
+        expected: &Stamp,
+        from: u64,
+    ) -> Result<Box<dyn FileReader>>;
     /// Reads a file to the end and verifies that it did not change meanwhile.
     async fn hash(&self, path: &RelPath, expected: &Stamp, algo: HashAlgo) -> Result<ContentHash>;
 
@@ -182,12 +196,11 @@ pub trait LocalFs: Send + Sync + 'static {
         over: Option<&Stamp>,
         aside: &RelPath,
     ) -> Result<Installed>;
-    /// Removes a staged file that will not be installed. Nothing there is success.
+    /// Removes a staged file that will not be installed; the version that it replaced, if a kill left
+    /// that in the stage, goes to the trash. Nothing there is success.
     async fn discard(&self, key: StageKey) -> Result<()>;
     /// Staged files of earlier runs.
     async fn leftovers(&self) -> Result<Vec<Leftover>>;
-    /// Moves a displaced file to the trash, as the old version of `was`.
-    async fn retire(&self, key: StageKey, was: &RelPath) -> Result<()>;
     /// Gives a displaced file a name in the tree again; `Occupied` if the name is taken.
     async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()>;
 

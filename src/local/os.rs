@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::flush::Flusher;
-use super::root::{
-    OpenError, OpenedFile, Root, Spot, Symlinks, changed, failure, kind_of, look, rename_noreplace,
-};
-use super::stage::{Part, Stage, Unflushed};
+use super::look::{kind_of, look};
+use super::rename::rename_noreplace;
+use super::root::{OpenError, Root, Spot, Symlinks, changed, failure};
+use super::stage::{Stage, Unflushed};
+use super::transfer::{Reader, Writer, hash_file};
 use super::trash::{Trash, Trashed};
 use super::{
     FileReader, FsError, FsErrorKind, Installed, Leftover, Listing, LocalFs, Result, Sealed,
@@ -27,12 +27,8 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::tree::path::CONTROL_DIR;
-use crate::tree::{ContentHash, Entry, HashAlgo, Hasher, RelPath, Rev, Stamp};
+use crate::tree::{ContentHash, Entry, HashAlgo, RelPath, Stamp};
 
-/// What is read at once.
-const READ_BYTES: usize = 256 * 1024;
-/// What is gathered before it is written; a file up to this size is written in one visit.
-const WRITE_BYTES: usize = 512 * 1024;
 const MARKER: &str = "root-id";
 /// An identity is a line of text; what is longer was not written by us.
 const MARKER_BYTES_MAX: u64 = 4096;
@@ -114,13 +110,21 @@ impl OsFs {
 
 // ---- visits to the blocking threads ------------------------------------------------------------
 
-/// Does something on a blocking thread.
+/// Does something on a blocking thread. If something was not found because the whole root is not
+/// there, that is the error.
 pub(crate) async fn visit<T: Send + 'static>(
     disk: &Arc<Disk>,
     work: impl FnOnce(&Disk) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let disk = Arc::clone(disk);
-    match tokio::task::spawn_blocking(move || work(&disk)).await {
+    let work = move || {
+        let outcome = work(&disk);
+        if matches!(&outcome, Err(e) if e.kind == FsErrorKind::NotFound) {
+            disk.root.check()?;
+        }
+        outcome
+    };
+    match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(e) => match e.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -191,39 +195,6 @@ impl Disk {
         Ok(((), vec![stage, trash, control, root]))
     }
 
-    pub(crate) fn hash(
-        &self,
-        path: &RelPath,
-        expected: &Stamp,
-        algo: HashAlgo,
-        wanted: &AtomicBool,
-    ) -> Result<ContentHash> {
-        let file = self.root.open_file(path, expected)?;
-        let mut hasher = Hasher::new(algo);
-        let room = usize::try_from(expected.size).unwrap_or(READ_BYTES).min(READ_BYTES - 1) + 1;
-        let mut buffer = vec![0; room];
-        let mut read = 0;
-        loop {
-            if !wanted.load(Ordering::Relaxed) {
-                return Err(FsError::new(FsErrorKind::Io, format!("hash {path}: interrupted")));
-            }
-            let length = file.read(&mut buffer)?;
-            if length == 0 {
-                break;
-            }
-            hasher.update(&buffer[..length]);
-            read += length as u64;
-            if read > expected.size {
-                return Err(changed(path));
-            }
-        }
-        if read != expected.size {
-            return Err(changed(path));
-        }
-        self.root.verify(&file)?;
-        Ok(hasher.finish())
-    }
-
     pub(crate) fn rename(
         &self,
         from: &RelPath,
@@ -266,24 +237,27 @@ impl Disk {
     }
 
     pub(crate) fn trash(&self, path: &RelPath, expected: &Stamp) -> Result<Unflushed<()>> {
-        match self.trash_file(path, expected) {
+        let looked = self.root.spot(path, "trash").and_then(|spot| {
+            let stat = self.root.expect(&spot, expected)?;
+            Ok((spot, stat))
+        });
+        match looked {
             Err(e) if e.kind == FsErrorKind::NotFound => Ok(((), Vec::new())),
-            other => other,
+            Err(e) => Err(e),
+            Ok((_, stat)) if kind_of(&stat) != FileType::RegularFile => Err(changed(path)),
+            Ok((spot, _)) => self.trash_looked(spot, expected),
         }
     }
 
-    fn trash_file(&self, path: &RelPath, expected: &Stamp) -> Result<Unflushed<()>> {
-        let spot = self.root.spot(path, "trash")?;
-        let stat = self.root.expect(&spot, expected)?;
-        if kind_of(&stat) != FileType::RegularFile || expected.rev == Rev::FOLDER {
-            return Err(changed(path));
-        }
-        let placed = self.trash.place(&self.root, &spot.dir, spot.name.as_str(), path)?;
+    /// The part of `trash` after the look: what is there may be something else by now.
+    pub(super) fn trash_looked(&self, spot: Spot, expected: &Stamp) -> Result<Unflushed<()>> {
+        let placed = self.trash.put(&self.root, &spot.dir, spot.name.as_str(), &spot.path)?;
+        let Some(placed) = placed else { return Ok(((), Vec::new())) };
         let moved = look(&placed.dir, &placed.name);
         if !moved.is_ok_and(|stat| expected.is_renamed(&self.root.stamp(&stat))) {
             return Err(untrash(&placed.dir, &placed.name, &spot));
         }
-        let mut unflushed = placed.unflushed;
+        let mut unflushed = placed.into_unflushed();
         unflushed.push(spot.dir);
         Ok(((), unflushed))
     }
@@ -332,8 +306,13 @@ impl LocalFs for OsFs {
         .await
     }
 
-    async fn open(&self, path: &RelPath, expected: &Stamp) -> Result<Box<dyn FileReader>> {
-        Ok(Box::new(Reader::open(&self.disk, path, expected, 0).await?))
+    async fn open(
+        &self,
+        path: &RelPath,
+        expected: &Stamp,
+        from: u64,
+    ) -> Result<Box<dyn FileReader>> {
+        Ok(Box::new(Reader::open(&self.disk, path, expected, from).await?))
     }
 
     async fn hash(&self, path: &RelPath, expected: &Stamp, algo: HashAlgo) -> Result<ContentHash> {
@@ -341,7 +320,7 @@ impl LocalFs for OsFs {
         // Nobody waits for a hash whose caller went away.
         let wanted = Wanted(Arc::new(AtomicBool::new(true)));
         let flag = Arc::clone(&wanted.0);
-        visit(&self.disk, move |disk| disk.hash(&path, &expected, algo, &flag)).await
+        visit(&self.disk, move |disk| hash_file(&disk.root, &path, &expected, algo, &flag)).await
     }
 
     async fn stage(&self, key: StageKey) -> Result<Box<dyn StageWriter>> {
@@ -363,19 +342,11 @@ impl LocalFs for OsFs {
     }
 
     async fn discard(&self, key: StageKey) -> Result<()> {
-        visit(&self.disk, move |disk| disk.stage.discard(&disk.root, key)).await
+        change(&self.disk, move |disk| disk.stage.discard(&disk.root, &disk.trash, key)).await
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>> {
         visit(&self.disk, |disk| disk.stage.leftovers(&disk.root)).await
-    }
-
-    async fn retire(&self, key: StageKey, was: &RelPath) -> Result<()> {
-        let was = was.clone();
-        change(&self.disk, move |disk| {
-            Ok(((), disk.stage.retire(&disk.root, &disk.trash, key, &was)?))
-        })
-        .await
     }
 
     async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()> {
@@ -410,161 +381,5 @@ struct Wanted(Arc<AtomicBool>);
 impl Drop for Wanted {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
-    }
-}
-
-// ---- reading -----------------------------------------------------------------------------------
-
-/// An open file and what was read of it ahead.
-pub(crate) struct Reader {
-    disk: Arc<Disk>,
-    file: Arc<OpenedFile>,
-    ahead: Bytes,
-    /// What is still to be read from the file, if it keeps its size.
-    remaining: u64,
-    ended: bool,
-}
-
-impl Reader {
-    /// Opens a file, to be read from the byte `from` on, and reads its first bytes.
-    pub(crate) async fn open(
-        disk: &Arc<Disk>,
-        path: &RelPath,
-        expected: &Stamp,
-        from: u64,
-    ) -> Result<Reader> {
-        let (path, expected) = (path.clone(), expected.clone());
-        let remaining = expected.size.saturating_sub(from);
-        let (file, ahead) = visit(disk, move |disk| {
-            let file = disk.root.open_file(&path, &expected)?;
-            if from > 0 {
-                file.seek(from)?;
-            }
-            let ahead = file.read_chunk(remaining)?;
-            Ok((Arc::new(file), ahead))
-        })
-        .await?;
-        let mut reader =
-            Reader { disk: Arc::clone(disk), file, ahead: Bytes::new(), remaining, ended: false };
-        reader.take_in(ahead)?;
-        Ok(reader)
-    }
-
-    /// A file of another length than expected is another version.
-    fn take_in(&mut self, chunk: Bytes) -> Result<()> {
-        let length = chunk.len() as u64;
-        if length > self.remaining || (length == 0 && self.remaining > 0) {
-            return Err(self.file.changed());
-        }
-        self.remaining -= length;
-        self.ended = self.remaining == 0;
-        self.ahead = chunk;
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl FileReader for Reader {
-    async fn read(&mut self, max: usize) -> Result<Bytes> {
-        if self.ahead.is_empty() && !self.ended {
-            let (file, remaining) = (Arc::clone(&self.file), self.remaining);
-            let chunk = visit(&self.disk, move |_| file.read_chunk(remaining)).await?;
-            self.take_in(chunk)?;
-        }
-        let length = self.ahead.len().min(max);
-        Ok(self.ahead.split_to(length))
-    }
-
-    async fn verify(&mut self) -> Result<()> {
-        let file = Arc::clone(&self.file);
-        visit(&self.disk, move |disk| disk.root.verify(&file)).await
-    }
-}
-
-impl OpenedFile {
-    /// Up to `READ_BYTES`, and one byte more than `remaining` so that a file that grew is noticed.
-    fn read_chunk(&self, remaining: u64) -> Result<Bytes> {
-        let room = usize::try_from(remaining).unwrap_or(READ_BYTES).min(READ_BYTES - 1) + 1;
-        let mut buffer = BytesMut::zeroed(room);
-        let mut filled = 0;
-        while filled < room {
-            match self.read(&mut buffer[filled..])? {
-                0 => break,
-                length => filled += length,
-            }
-        }
-        buffer.truncate(filled);
-        Ok(buffer.freeze())
-    }
-}
-
-// ---- writing -----------------------------------------------------------------------------------
-
-/// A file being staged. Nothing is on the disk until enough has gathered or it is sealed.
-pub(crate) struct Writer {
-    disk: Arc<Disk>,
-    stage: Arc<Stage>,
-    key: StageKey,
-    gathered: Vec<Bytes>,
-    gathered_bytes: usize,
-    part: PartState,
-}
-
-enum PartState {
-    NotBegun,
-    Begun(Part),
-    /// An earlier write failed, or its caller went away: what is on the disk is not known.
-    Broken,
-}
-
-impl Writer {
-    pub(crate) fn new(disk: &Arc<Disk>, stage: &Arc<Stage>, key: StageKey) -> Writer {
-        Writer {
-            disk: Arc::clone(disk),
-            stage: Arc::clone(stage),
-            key,
-            gathered: Vec::new(),
-            gathered_bytes: 0,
-            part: PartState::NotBegun,
-        }
-    }
-
-    /// The work of bringing everything gathered so far to the disk.
-    fn write_out(&mut self) -> impl FnOnce(&Disk) -> Result<Part> + Send + 'static {
-        let chunks = std::mem::take(&mut self.gathered);
-        self.gathered_bytes = 0;
-        let part = std::mem::replace(&mut self.part, PartState::Broken);
-        let (stage, key) = (Arc::clone(&self.stage), self.key);
-        move |disk| {
-            let mut part = match part {
-                PartState::NotBegun => stage.create(&disk.root, key)?,
-                PartState::Begun(part) => part,
-                PartState::Broken => {
-                    let context = format!("stage {}: an earlier write failed", key.0);
-                    return Err(FsError::new(FsErrorKind::Io, context));
-                }
-            };
-            part.write(&chunks)?;
-            Ok(part)
-        }
-    }
-}
-
-#[async_trait]
-impl StageWriter for Writer {
-    async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        self.gathered_bytes += bytes.len();
-        self.gathered.push(bytes);
-        if self.gathered_bytes >= WRITE_BYTES {
-            let work = self.write_out();
-            self.part = PartState::Begun(visit(&self.disk, work).await?);
-        }
-        Ok(())
-    }
-
-    async fn seal(mut self: Box<Self>, mtime_ns: Option<i64>) -> Result<Sealed> {
-        let work = self.write_out();
-        let disk = Arc::clone(&self.disk);
-        change(&disk, move |disk| work(disk)?.seal(&disk.root, mtime_ns)).await
     }
 }

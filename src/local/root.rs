@@ -1,30 +1,23 @@
 //! A folder that was opened once, and everything below it reached from there.
 //!
 //! Owns path resolution (no symbolic link, no other file system, never above the root), the check
-//! that the root is still the folder that its path names, and what the system's answers mean. Never
-//! changes anything but by the renames at its end; knows nothing about stage or trash.
+//! that the root is still the folder that its path names, and what the system's errors mean. What is
+//! done at a place is elsewhere.
 
-use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{
-    self, AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Statx,
-    StatxAttributes, StatxFlags, StatxTimestamp,
-};
+use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
-use super::{FsError, FsErrorKind, Listing, Result, SkipReason, Skipped};
-use crate::tree::path::{CONTROL_DIR, IGNORE_FILE};
-use crate::tree::{Entry, ItemId, Kind, Name, RelPath, Rev, Stamp};
+use super::look::{look, stat_of};
+use super::{FsError, FsErrorKind, Result, SkipReason};
+use crate::tree::path::CONTROL_DIR;
+use crate::tree::{Name, RelPath};
 
 /// Longer paths are walked in pieces: the system takes 4096 bytes at a time.
 const PIECE_BYTES_MAX: usize = 3000;
-/// How much of an ignore file is read.
-const IGNORE_FILE_BYTES_MAX: u64 = 1 << 20;
-/// Folders that we create are never writable by group or others, whatever the umask.
-const NEW_DIR_MODE: Mode = Mode::from_raw_mode(0o755);
 
 /// Why a folder could not be opened as a root.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +48,9 @@ pub struct Root {
     fd: OwnedFd,
     /// As configured, absolute.
     path: PathBuf,
-    device: (u32, u32),
+    pub(super) device: (u32, u32),
     inode: u64,
-    symlinks: Symlinks,
+    pub(super) symlinks: Symlinks,
     new_file_mode: Mode,
     folds_case: OnceLock<bool>,
 }
@@ -67,19 +60,6 @@ pub(super) struct Spot {
     pub(super) dir: OwnedFd,
     pub(super) name: Name,
     pub(super) path: RelPath,
-}
-
-/// What is at a place.
-pub(super) enum Seen {
-    Entry(Entry),
-    Other(SkipReason),
-}
-
-/// A file opened for reading, at the version that was expected.
-pub(super) struct OpenedFile {
-    fd: OwnedFd,
-    path: RelPath,
-    expected: Stamp,
 }
 
 // ---- opening -----------------------------------------------------------------------------------
@@ -158,7 +138,7 @@ fn new_file_mode() -> Mode {
 
 impl Root {
     /// Opens something below the root.
-    fn walk(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    pub(super) fn walk(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         walk_from(self.fd.as_fd(), path, flags)
     }
 
@@ -182,7 +162,7 @@ impl Root {
     }
 
     /// The control folder is no part of the tree, under any spelling that leads to it.
-    fn refuse_control(&self, path: &RelPath, verb: &str) -> Result<()> {
+    pub(super) fn refuse_control(&self, path: &RelPath, verb: &str) -> Result<()> {
         let first = path.components().next().unwrap_or_default();
         let is_control = first == CONTROL_DIR
             || (self.folds_case() && self.same_item(first, CONTROL_DIR).unwrap_or(false));
@@ -211,34 +191,38 @@ impl Root {
         Ok(device(&one) == device(&other) && one.stx_ino == other.stx_ino)
     }
 
-    /// Opens a folder of the control folder, creating it if only it is missing.
+    /// Opens a folder of the control folder, creating it if only it is missing. Never `NotFound`,
+    /// which would be said of the caller's own item.
     pub(crate) fn control(&self, name: &str) -> Result<OwnedFd> {
-        let path =
-            if name.is_empty() { CONTROL_DIR.into() } else { format!("{CONTROL_DIR}/{name}") };
+        let path = match name {
+            "" => CONTROL_DIR.to_owned(),
+            _ => format!("{CONTROL_DIR}/{name}"),
+        };
         let open = || self.walk(&path, OFlags::RDONLY | OFlags::DIRECTORY);
-        match open() {
-            Ok(fd) => Ok(fd),
-            Err(Errno::NOENT) => {
-                match fs::mkdirat(&self.fd, &path, Mode::RWXU) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    // Without its control folder this is not a root that was claimed.
-                    Err(Errno::NOENT) => return Err(self.no_control()),
-                    Err(errno) => return Err(failure("create", &path, errno)),
-                }
-                open().map_err(|errno| failure("open", &path, errno))
+        let made = match open() {
+            Err(Errno::NOENT) => match fs::mkdirat(&self.fd, &path, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => open(),
+                Err(errno) => Err(errno),
+            },
+            other => other,
+        };
+        made.map_err(|errno| match errno {
+            // Without its control folder this is not a root that was claimed.
+            Errno::NOENT => {
+                let control = self.path.join(CONTROL_DIR);
+                let context = format!("the folder {} is missing", control.display());
+                FsError::new(FsErrorKind::RootLost, context)
             }
-            Err(errno) => Err(failure("open", &path, errno)),
-        }
+            Errno::NOTDIR => {
+                FsError::new(FsErrorKind::Denied, format!("open {path}: it is not a folder"))
+            }
+            errno => failure("open", &path, errno),
+        })
     }
 
     /// Opens a file of the control folder for reading.
     pub(super) fn open_control_file(&self, path: &str) -> rustix::io::Result<OwnedFd> {
         self.walk(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
-    }
-
-    fn no_control(&self) -> FsError {
-        let path = self.path.join(CONTROL_DIR);
-        FsError::new(FsErrorKind::RootLost, format!("the folder {} is missing", path.display()))
     }
 }
 
@@ -284,398 +268,8 @@ fn open_below(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Res
     fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
-// ---- looking -----------------------------------------------------------------------------------
-
-impl Root {
-    /// All of a folder, or an error.
-    pub fn list(&self, dir: &RelPath) -> Result<Listing> {
-        if !dir.is_root() {
-            self.refuse_control(dir, "list")?;
-        }
-        let fail = |errno| failure("list", dir, errno);
-        let fd = self.walk(dir.as_str(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(fail)?;
-        let mut listing = Listing::default();
-        let mut buffer = Vec::with_capacity(64 * 1024);
-        let mut items = RawDir::new(&fd, buffer.spare_capacity_mut());
-        while let Some(item) = items.next() {
-            let item = item.map_err(fail)?;
-            let name = item.file_name();
-            let hidden = dir.is_root() && name.to_bytes() == CONTROL_DIR.as_bytes();
-            if !hidden && !matches!(name.to_bytes(), b"." | b"..") {
-                self.add_item(&mut listing, &fd, name);
-            }
-        }
-        listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        listing.skipped.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let ignore = listing.entries.binary_search_by(|e| e.name.as_str().cmp(IGNORE_FILE));
-        if ignore.is_ok_and(|at| listing.entries[at].kind == Kind::File) {
-            listing.ignore_file = Some(self.ignore_text(&fd, dir)?);
-        }
-        // Last, so that a root that went away meanwhile is not taken for an empty one.
-        self.check()?;
-        Ok(listing)
-    }
-
-    fn add_item(&self, listing: &mut Listing, dir: &OwnedFd, name: &CStr) {
-        let mut skip = |reason| {
-            let name = name.to_string_lossy().into_owned();
-            listing.skipped.push(Skipped { name, reason });
-        };
-        let stat = match fs::statx(dir, name, LOOK, STAT) {
-            Ok(stat) => stat,
-            // Gone since the folder was read.
-            Err(Errno::NOENT) => return,
-            Err(_) => return skip(SkipReason::Unreadable),
-        };
-        let Ok(name) = Name::from_bytes(name.to_bytes()) else {
-            return skip(SkipReason::BadName);
-        };
-        match self.see(dir, name, &stat) {
-            Seen::Entry(entry) => listing.entries.push(entry),
-            Seen::Other(reason) => skip(reason),
-        }
-    }
-
-    fn ignore_text(&self, dir: &OwnedFd, path: &RelPath) -> Result<String> {
-        use std::io::Read;
-        let fail = |errno| failure("read the ignore file of", path, errno);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match fs::openat(dir, IGNORE_FILE, flags, Mode::empty()) {
-            Err(Errno::LOOP) if self.symlinks == Symlinks::Follow => {
-                fs::openat(dir, IGNORE_FILE, flags - OFlags::NOFOLLOW, Mode::empty())
-            }
-            other => other,
-        };
-        let mut bytes = Vec::new();
-        std::fs::File::from(file.map_err(fail)?)
-            .take(IGNORE_FILE_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(|e| FsError::new(FsErrorKind::Io, format!("read the ignore file: {e}")))?;
-        if bytes.len() as u64 == IGNORE_FILE_BYTES_MAX {
-            // Half a pattern could match anything.
-            let end = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(0);
-            bytes.truncate(end);
-        }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// What a `statx` of `name` in `dir` says.
-    pub(super) fn see(&self, dir: impl AsFd, name: Name, stat: &Statx) -> Seen {
-        if self.is_mount(stat) {
-            return Seen::Other(SkipReason::Mount);
-        }
-        let of = |kind, size, rev| {
-            let item = self.item(stat);
-            Seen::Entry(Entry { name: name.clone(), kind, size, hash: None, item, rev })
-        };
-        match kind_of(stat) {
-            FileType::RegularFile => of(Kind::File, stat.stx_size, rev(stat)),
-            FileType::Directory => of(Kind::Dir, 0, Rev::FOLDER),
-            FileType::Symlink if self.symlinks == Symlinks::Follow => {
-                match fs::statx(dir, name.as_str(), AtFlags::empty(), STAT) {
-                    // The link's own identity: several links may lead to one file.
-                    Ok(target) if kind_of(&target) == FileType::RegularFile => {
-                        of(Kind::File, target.stx_size, rev(&target))
-                    }
-                    Ok(_) | Err(_) => Seen::Other(SkipReason::Symlink),
-                }
-            }
-            FileType::Symlink => Seen::Other(SkipReason::Symlink),
-            _ => Seen::Other(SkipReason::Special),
-        }
-    }
-
-    fn is_mount(&self, stat: &Statx) -> bool {
-        let told = stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
-        let mounted = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-        // Overlay file systems give files, but never folders, a device number of a layer.
-        let by_device = !told || kind_of(stat) == FileType::Directory;
-        mounted || (by_device && device(stat) != self.device)
-    }
-
-    /// Device numbers change over reboots, so the root's own is written as 0.
-    fn item(&self, stat: &Statx) -> ItemId {
-        let dev = match device(stat) {
-            same if same == self.device => 0,
-            (major, minor) => fs::makedev(major, minor),
-        };
-        let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
-        let born_ns = if told { nanoseconds(stat.stx_btime) } else { 0 };
-        ItemId::Inode { dev, ino: stat.stx_ino, born_ns }
-    }
-
-    pub(super) fn stamp(&self, stat: &Statx) -> Stamp {
-        let item = self.item(stat);
-        match kind_of(stat) {
-            FileType::Directory => Stamp { item, rev: Rev::FOLDER, size: 0 },
-            _ => Stamp { item, rev: rev(stat), size: stat.stx_size },
-        }
-    }
-
-    /// `None` if nothing at all is there; `Denied` if it is no file or folder of this file system.
-    pub fn stat(&self, path: &RelPath) -> Result<Option<Entry>> {
-        let spot = match self.spot(path, "look at") {
-            Err(e) if e.kind == FsErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
-        self.stat_at(&spot)
-    }
-
-    pub(super) fn stat_at(&self, spot: &Spot) -> Result<Option<Entry>> {
-        match look(&spot.dir, spot.name.as_str()) {
-            Ok(stat) => match self.see(&spot.dir, spot.name.clone(), &stat) {
-                Seen::Entry(entry) => Ok(Some(entry)),
-                Seen::Other(reason) => Err(refusal(&spot.path, reason)),
-            },
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(failure("look at", &spot.path, errno)),
-        }
-    }
-
-    /// `Changed` unless the expected version is at the place, `NotFound` if nothing is. A link that
-    /// would be read as a file is refused too: it is never changed.
-    pub(super) fn expect(&self, spot: &Spot, expected: &Stamp) -> Result<Statx> {
-        let stat = look(&spot.dir, spot.name.as_str())
-            .map_err(|errno| failure("look at", &spot.path, errno))?;
-        let reason = match kind_of(&stat) {
-            _ if self.is_mount(&stat) => Some(SkipReason::Mount),
-            FileType::RegularFile | FileType::Directory => None,
-            FileType::Symlink => Some(SkipReason::Symlink),
-            _ => Some(SkipReason::Special),
-        };
-        match reason {
-            Some(reason) => Err(refusal(&spot.path, reason)),
-            None if self.stamp(&stat) == *expected => Ok(stat),
-            None => Err(changed(&spot.path)),
-        }
-    }
-}
-
-const LOOK: AtFlags = AtFlags::SYMLINK_NOFOLLOW.union(AtFlags::NO_AUTOMOUNT);
-const STAT: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
-
-/// `statx` of a name, following nothing.
-pub(super) fn look(dir: impl AsFd, name: &str) -> rustix::io::Result<Statx> {
-    fs::statx(dir, name, LOOK, STAT)
-}
-
-/// `statx` of an open file.
-pub(super) fn stat_of(fd: impl AsFd) -> rustix::io::Result<Statx> {
-    fs::statx(fd, c"", AtFlags::EMPTY_PATH, STAT)
-}
-
-pub(super) fn kind_of(stat: &Statx) -> FileType {
-    FileType::from_raw_mode(u32::from(stat.stx_mode))
-}
-
-fn device(stat: &Statx) -> (u32, u32) {
+pub(super) fn device(stat: &Statx) -> (u32, u32) {
     (stat.stx_dev_major, stat.stx_dev_minor)
-}
-
-fn rev(stat: &Statx) -> Rev {
-    Rev::Stat { mtime_ns: nanoseconds(stat.stx_mtime), ctime_ns: nanoseconds(stat.stx_ctime) }
-}
-
-fn nanoseconds(at: StatxTimestamp) -> i64 {
-    at.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(at.tv_nsec))
-}
-
-// ---- reading -----------------------------------------------------------------------------------
-
-impl Root {
-    /// Opens a file for reading; what is open is the expected version, whatever the name does later.
-    pub(super) fn open_file(&self, path: &RelPath, expected: &Stamp) -> Result<OpenedFile> {
-        self.refuse_control(path, "open")?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = match self.walk(path.as_str(), flags) {
-            Err(Errno::LOOP) if self.symlinks == Symlinks::Follow => {
-                let spot = self.spot(path, "open")?;
-                fs::openat(&spot.dir, spot.name.as_str(), flags | OFlags::CLOEXEC, Mode::empty())
-            }
-            other => other,
-        };
-        let fd = fd.map_err(|errno| failure("open", path, errno))?;
-        let file = OpenedFile { fd, path: path.clone(), expected: expected.clone() };
-        self.verify_open(&file)?;
-        Ok(file)
-    }
-
-    fn verify_open(&self, file: &OpenedFile) -> Result<()> {
-        let stat = stat_of(&file.fd).map_err(|errno| failure("look at", &file.path, errno))?;
-        if kind_of(&stat) != FileType::RegularFile {
-            return Err(changed(&file.path));
-        }
-        let mut stamp = self.stamp(&stat);
-        if self.symlinks == Symlinks::Follow {
-            // Behind a link, the identity is the link's: `verify` compares that one by name.
-            stamp.item = file.expected.item.clone();
-        }
-        if stamp == file.expected { Ok(()) } else { Err(changed(&file.path)) }
-    }
-
-    /// `Changed` unless the open file and its path still are the version that was opened.
-    pub(super) fn verify(&self, file: &OpenedFile) -> Result<()> {
-        self.verify_open(file)?;
-        match self.stat(&file.path)? {
-            Some(entry) if entry.stamp() == file.expected => Ok(()),
-            Some(_) | None => Err(changed(&file.path)),
-        }
-    }
-}
-
-impl OpenedFile {
-    pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        loop {
-            match rustix::io::read(&self.fd, &mut *buffer) {
-                Err(Errno::INTR) => {}
-                other => return other.map_err(|errno| failure("read", &self.path, errno)),
-            }
-        }
-    }
-
-    pub(super) fn seek(&self, to: u64) -> Result<()> {
-        fs::seek(&self.fd, fs::SeekFrom::Start(to))
-            .map(drop)
-            .map_err(|errno| failure("read", &self.path, errno))
-    }
-
-    pub(super) fn changed(&self) -> FsError {
-        changed(&self.path)
-    }
-}
-
-// ---- changing names ----------------------------------------------------------------------------
-
-impl Root {
-    /// Success, with what is there, if the folder exists. Returns the folder to make durable.
-    pub(super) fn create_dir(&self, at: &RelPath) -> Result<(Entry, Option<OwnedFd>)> {
-        let spot = self.spot(at, "create the folder")?;
-        let made = match fs::mkdirat(&spot.dir, spot.name.as_str(), NEW_DIR_MODE) {
-            Ok(()) => true,
-            Err(Errno::EXIST) => false,
-            Err(errno) => return Err(failure("create the folder", at, errno)),
-        };
-        let stat = look(&spot.dir, spot.name.as_str())
-            .map_err(|errno| failure("create the folder", at, errno))?;
-        match self.see(&spot.dir, spot.name.clone(), &stat) {
-            Seen::Entry(entry) if entry.kind == Kind::Dir => Ok((entry, made.then_some(spot.dir))),
-            Seen::Other(SkipReason::Mount) => Err(refusal(at, SkipReason::Mount)),
-            Seen::Entry(_) | Seen::Other(_) => Err(FsError::new(
-                FsErrorKind::Occupied,
-                format!("create the folder {at}: something else has the name"),
-            )),
-        }
-    }
-
-    /// Returns the folder to make durable, if anything was removed.
-    pub(super) fn remove_dir(&self, path: &RelPath) -> Result<Option<OwnedFd>> {
-        let spot = match self.spot(path, "remove the folder") {
-            Err(e) if e.kind == FsErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
-        match fs::unlinkat(&spot.dir, spot.name.as_str(), AtFlags::REMOVEDIR) {
-            Ok(()) => Ok(Some(spot.dir)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(Errno::NOTDIR) => Err(changed(path)),
-            // Some systems say EEXIST for a folder with something in it.
-            Err(Errno::EXIST) => Err(failure("remove the folder", path, Errno::NOTEMPTY)),
-            Err(errno) => Err(failure("remove the folder", path, errno)),
-        }
-    }
-
-    /// Moves without replacing; moved back if it was not the expected version. Returns the folders
-    /// to make durable.
-    pub(super) fn rename(
-        &self,
-        from: &RelPath,
-        to: &RelPath,
-        expected: &Stamp,
-    ) -> Result<(Entry, [OwnedFd; 2])> {
-        let source = self.spot(from, "rename")?;
-        self.expect(&source, expected)?;
-        let target = self.spot(to, "rename to")?;
-        rename_noreplace(&source.dir, source.name.as_str(), &target.dir, target.name.as_str())
-            .map_err(|errno| {
-                let context = format!("rename {from} to {to}: {}", std::io::Error::from(errno));
-                FsError::new(error_kind(errno), context)
-            })?;
-        let there = look(&target.dir, target.name.as_str());
-        match there.map(|stat| self.see(&target.dir, target.name.clone(), &stat)) {
-            Ok(Seen::Entry(entry)) if expected.is_renamed(&entry.stamp()) => {
-                Ok((entry, [source.dir, target.dir]))
-            }
-            // Written, or swapped for something else, between the look and the rename.
-            Ok(_) | Err(_) => Err(move_back(&target, &source)),
-        }
-    }
-}
-
-/// Undoes a rename of what turned out to be something else. It stays where it is if its old name
-/// is taken again; nothing is replaced.
-fn move_back(from: &Spot, to: &Spot) -> FsError {
-    match rename_noreplace(&from.dir, from.name.as_str(), &to.dir, to.name.as_str()) {
-        Ok(()) => changed(&to.path),
-        Err(errno) => {
-            let why = std::io::Error::from(errno);
-            let context = format!("{} changed, and is now {}: {why}", to.path, from.path);
-            FsError::new(FsErrorKind::Changed, context)
-        }
-    }
-}
-
-/// Renames unless something has the new name.
-pub(super) fn rename_noreplace(
-    from_dir: impl AsFd,
-    from: &str,
-    to_dir: impl AsFd,
-    to: &str,
-) -> rustix::io::Result<()> {
-    match fs::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rename_plainly(from_dir, from, to_dir, to)
-        }
-        Err(Errno::EXIST) if is_respelling(&from_dir, from, &to_dir, to) => {
-            fs::renameat(from_dir, from, to_dir, to)
-        }
-        other => other,
-    }
-}
-
-/// Where the system cannot refuse to replace: a hard link does, for files.
-pub(super) fn rename_plainly(
-    from_dir: impl AsFd,
-    from: &str,
-    to_dir: impl AsFd,
-    to: &str,
-) -> rustix::io::Result<()> {
-    match fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty()) {
-        Ok(()) => return fs::unlinkat(from_dir, from, AtFlags::empty()),
-        Err(Errno::EXIST) if !is_respelling(&from_dir, from, &to_dir, to) => {
-            return Err(Errno::EXIST);
-        }
-        Err(Errno::NOENT) => return Err(Errno::NOENT),
-        // A folder, or a file system without hard links.
-        Err(_) => {}
-    }
-    // RACE: a file that somebody creates under the new name right here is replaced. Only on file
-    // systems with neither RENAME_NOREPLACE nor hard links.
-    match look(&to_dir, to) {
-        Ok(_) if !is_respelling(&from_dir, from, &to_dir, to) => Err(Errno::EXIST),
-        Ok(_) | Err(Errno::NOENT) => fs::renameat(from_dir, from, to_dir, to),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Whether both names lead to the same item, because the file system does not tell them apart.
-fn is_respelling(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> bool {
-    match (look(from_dir, from), look(to_dir, to)) {
-        (Ok(a), Ok(b)) => {
-            let one_item = device(&a) == device(&b) && a.stx_ino == b.stx_ino;
-            // With more links than one these may be two names that happen to share a file.
-            one_item && (a.stx_nlink == 1 || kind_of(&a) == FileType::Directory) && from != to
-        }
-        _ => false,
-    }
 }
 
 // ---- errors ------------------------------------------------------------------------------------
@@ -689,7 +283,7 @@ pub(super) fn changed(path: &RelPath) -> FsError {
     FsError::new(FsErrorKind::Changed, format!("{path} is not what it was when it was last seen"))
 }
 
-fn refusal(path: &RelPath, reason: SkipReason) -> FsError {
+pub(super) fn refusal(path: &RelPath, reason: SkipReason) -> FsError {
     let what = match reason {
         SkipReason::Symlink => "a symbolic link",
         SkipReason::Special => "a socket, pipe or device",
@@ -701,7 +295,7 @@ fn refusal(path: &RelPath, reason: SkipReason) -> FsError {
     FsError::new(FsErrorKind::Denied, format!("{path} is {what}: left alone"))
 }
 
-fn error_kind(errno: Errno) -> FsErrorKind {
+pub(super) fn error_kind(errno: Errno) -> FsErrorKind {
     match errno {
         Errno::NOENT | Errno::NOTDIR => FsErrorKind::NotFound,
         Errno::EXIST => FsErrorKind::Occupied,

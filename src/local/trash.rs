@@ -8,6 +8,7 @@
 //! ends like that gets `~1`, so that the original name is always the one without the last suffix.
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,9 @@ use std::time::Duration;
 use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
-use super::root::{Root, failure, kind_of, look, open_dir_below, rename_noreplace};
+use super::look::{kind_of, look};
+use super::rename::rename_noreplace;
+use super::root::{Root, error_kind, failure, open_dir_below};
 use super::{FsError, FsErrorKind, Result};
 use crate::clock::{Clock, Timestamp};
 use crate::tree::{Name, RelPath};
@@ -60,39 +63,35 @@ impl Trash {
 
     // ---- in ----------------------------------------------------------------------------------
 
-    /// Moves a file in, under the path it had. `NotFound` if the file is not there. Returns the
-    /// folders to make durable.
+    /// Moves a file in, under the path it had. `None` if the file is not there; never `NotFound`.
     pub(super) fn put(
         &self,
         root: &Root,
         from_dir: &OwnedFd,
         from: &str,
         original: &RelPath,
-    ) -> Result<Vec<OwnedFd>> {
-        let placed = self.place(root, from_dir, from, original)?;
-        Ok(placed.unflushed)
-    }
-
-    /// `put`, also telling where it is now.
-    pub(super) fn place(
-        &self,
-        root: &Root,
-        from_dir: &OwnedFd,
-        from: &str,
-        original: &RelPath,
-    ) -> Result<Placed> {
+    ) -> Result<Option<Placed>> {
         let trash = root.control(TRASH)?;
-        let fail = |errno| failure("move to the trash", original, errno);
+        let fail = |errno| {
+            let why = std::io::Error::from(errno);
+            let context = format!("move {original} to the trash: {why}");
+            // Whatever is missing, it is not the file.
+            let kind = match error_kind(errno) {
+                FsErrorKind::NotFound | FsErrorKind::Occupied => FsErrorKind::Io,
+                kind => kind,
+            };
+            FsError::new(kind, context)
+        };
         let mut stale: Option<String> = None;
         for _ in 0..4 {
             let label = self.current(&trash, stale.take()).map_err(fail)?;
             match place_in(&trash, &label, from_dir, from, original) {
-                Ok(placed) => return Ok(placed),
+                Ok(placed) => return Ok(Some(placed)),
+                Err(Errno::NOENT) if look(from_dir, from).err() == Some(Errno::NOENT) => {
+                    return Ok(None);
+                }
                 // The run folder was emptied under us, holds a file where a folder is needed, or
                 // the name is too long for another suffix: a new run folder takes it.
-                Err(Errno::NOENT) if look(from_dir, from).is_err() => {
-                    return Err(fail(Errno::NOENT));
-                }
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::EXIST) => {
                     stale = Some(label);
                 }
@@ -137,8 +136,8 @@ impl Trash {
         for (label, since) in runs(&trash)? {
             let Some(since) = since else { continue };
             walk(&trash, &label, |step| {
-                if let Step::File { path, size } = step {
-                    found.extend(trashed(since, path, size));
+                if let Step::Item { path: Some(path), size, .. } = step {
+                    found.extend(trashed(since, &path, size));
                 }
                 Ok(())
             })?;
@@ -203,10 +202,20 @@ impl Trash {
 }
 
 /// Where a file went.
-pub(super) struct Placed {
+pub(crate) struct Placed {
     pub(super) dir: OwnedFd,
     pub(super) name: String,
-    pub(super) unflushed: Vec<OwnedFd>,
+    /// Folders in which a folder was made.
+    made_in: Vec<OwnedFd>,
+}
+
+impl Placed {
+    /// The folders to make durable.
+    pub(super) fn into_unflushed(self) -> Vec<OwnedFd> {
+        let mut unflushed = self.made_in;
+        unflushed.push(self.dir);
+        unflushed
+    }
 }
 
 fn place_in(
@@ -217,7 +226,7 @@ fn place_in(
     original: &RelPath,
 ) -> rustix::io::Result<Placed> {
     let Some((parent, name)) = original.split_last() else { return Err(Errno::INVAL) };
-    let (dir, mut unflushed) = create_folders(trash, label, &parent)?;
+    let (dir, made_in) = create_folders(trash, label, &parent)?;
     let first = if split_version(name.as_str()).is_some() { 1 } else { 0 };
     for version in (first..TRIES).filter(|v| first == 1 || *v != 1) {
         let stored = match version {
@@ -225,10 +234,7 @@ fn place_in(
             _ => format!("{name}~{version}"),
         };
         match rename_noreplace(from_dir, from, &dir, &stored) {
-            Ok(()) => {
-                unflushed.push(rustix::io::fcntl_dupfd_cloexec(&dir, 0)?);
-                return Ok(Placed { dir, name: stored, unflushed });
-            }
+            Ok(()) => return Ok(Placed { dir, name: stored, made_in }),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
@@ -323,14 +329,12 @@ fn time_of(label: &str) -> Option<Timestamp> {
 
 /// What a walk through the trash comes by, folders after what is in them.
 enum Step<'a> {
-    File {
-        path: &'a RelPath,
-        size: u64,
-    },
-    /// Anything that is not a folder.
+    /// Anything that is not a folder; `path` where that is text.
     Item {
         dir: &'a OwnedFd,
-        name: &'a std::ffi::CStr,
+        name: &'a CStr,
+        path: Option<RelPath>,
+        size: u64,
     },
     FolderEnd {
         path: &'a str,
@@ -373,10 +377,9 @@ fn walk(
                 (FileType::Directory, Some(below)) => pending.push((below, false)),
                 (FileType::Directory, None) => {}
                 (_, text) => {
-                    if let Some(path) = text.and_then(|text| RelPath::new(&text).ok()) {
-                        visit(Step::File { path: &path, size: stat.stx_size }).map_err(fail)?;
-                    }
-                    visit(Step::Item { dir: &dir, name }).map_err(fail)?;
+                    let path = text.and_then(|text: String| RelPath::new(&text).ok());
+                    let size = stat.stx_size;
+                    visit(Step::Item { dir: &dir, name, path, size }).map_err(fail)?;
                 }
             }
         }
@@ -388,8 +391,7 @@ fn walk(
 fn remove_tree(trash: &OwnedFd, label: &str) -> Result<u64> {
     let mut files = 0;
     walk(trash, label, |step| match step {
-        Step::File { .. } => Ok(()),
-        Step::Item { dir, name } => {
+        Step::Item { dir, name, .. } => {
             files += 1;
             ignore_missing(fs::unlinkat(dir, name, AtFlags::empty()))
         }

@@ -22,9 +22,11 @@ use super::{
     RemoteError, Result, SameName, UploadRequest, UploadSession, UploadStart, UploadStyle,
 };
 use crate::clock::Clock;
-use crate::local::os::{Disk, OsOptions, Reader, Writer, change, visit};
+use crate::local::install::marked;
+use crate::local::os::{Disk, OsOptions, change, visit};
 use crate::local::root::{OpenError, Symlinks};
-use crate::local::stage::{Stage, Unflushed, marked};
+use crate::local::stage::{Stage, Unflushed};
+use crate::local::transfer::{Reader, Writer};
 use crate::local::{FileReader, FsError, FsErrorKind, Installed, StageKey, StageWriter};
 use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
 
@@ -93,15 +95,7 @@ impl DirRemote {
         &self,
         work: impl FnOnce(&Disk) -> crate::local::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let outcome = visit(&self.disk, |disk| {
-            let outcome = work(disk);
-            if matches!(&outcome, Err(e) if e.kind == FsErrorKind::NotFound) {
-                // Nothing is there because the whole root is not there: that is something else.
-                disk.root.check()?;
-            }
-            outcome
-        });
-        outcome.await.map_err(|e| remote_error(e, Effect::None))
+        visit(&self.disk, work).await.map_err(|e| remote_error(e, Effect::None))
     }
 
     async fn act<T: Send + 'static>(
@@ -207,6 +201,9 @@ impl Remote for DirRemote {
     }
 
     async fn claim(&self, identity: &str) -> Result<()> {
+        if self.identity().await?.is_some() {
+            return Ok(());
+        }
         let identity = identity.to_owned();
         self.act(move |disk| disk.claim(&identity)).await
     }
@@ -345,7 +342,7 @@ impl Remote for DirRemote {
         let key = session.request.key;
         self.uploads().remove(&key);
         let stage = self.own_stage().await?;
-        self.look(move |disk| stage.discard(&disk.root, StageKey(key))).await
+        self.act(move |disk| stage.discard(&disk.root, &disk.trash, StageKey(key))).await
     }
 
     /// The stage of a killed process is cleared when its lock is taken over.
@@ -354,11 +351,8 @@ impl Remote for DirRemote {
     }
 
     async fn download(&self, target: &Locator, expected: &Stamp, from: u64) -> Result<Download> {
-        let reader = match Reader::open(&self.disk, &target.path, expected, from).await {
-            Ok(reader) => reader,
-            // Says whether it is only the file that is not there.
-            Err(e) => return self.look(move |_| Err(e)).await,
-        };
+        let opened = Reader::open(&self.disk, &target.path, expected, from).await;
+        let reader = opened.map_err(|e| remote_error(e, Effect::None))?;
         let bytes = stream::try_unfold(reader, |mut reader| async move {
             let chunk = reader.read(DOWNLOAD_BYTES).await?;
             if chunk.is_empty() {

@@ -132,6 +132,18 @@ impl Store {
         Ok((version > 0).then_some(Store { connection }))
     }
 
+    /// For looking at and changing records; the trees are not loaded. `None` if there is no database.
+    pub fn edit_records(path: &Path) -> Result<Option<Store>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        migrate::migrate(&mut connection)?;
+        Ok(Some(Store { connection }))
+    }
+
     /// Moves a database out of the way, with its log, and says where it went.
     pub fn set_aside(path: &Path) -> Result<PathBuf> {
         let aside = (1..)
@@ -211,9 +223,12 @@ impl Store {
 }
 
 fn open_read_only(path: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // A connection that may write tidies its log files away when it closes; one that may not leaves
+    // them behind. `query_only` keeps it from writing all the same.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 

@@ -1,13 +1,14 @@
 //! What people ask about: conflicts, failures, held deletions, history. Never input to the planner,
 //! but for the approvals.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{HISTORY_MAX, Result, Store, StoreError, Tx};
+use super::{HISTORY_MAX, Result, Store, StoreError, Tx, row};
 use crate::clock::Timestamp;
-use crate::tree::NodeId;
+use crate::engine::job::SavedSession;
+use crate::tree::{Digest, NodeId};
 
 /// Two versions of one file that are both kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +117,27 @@ impl Store {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
+    /// Uploads that can be gone on with, by node.
+    pub fn sessions(&self) -> Result<HashMap<NodeId, SavedSession>> {
+        let sql = "SELECT node_id, key, token, expires_at, size, hash FROM upload_session";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut sessions = HashMap::new();
+        while let Some(row) = rows.next()? {
+            let node = NodeId::new(row.get(0)?).ok_or(StoreError::damaged("a session"))?;
+            let size = row.get::<_, i64>(4)?.cast_unsigned();
+            let hash = row::hash(row.get_ref(5)?)?.ok_or(StoreError::damaged("a hash"))?;
+            let session = SavedSession {
+                key: row.get::<_, i64>(1)?.cast_unsigned(),
+                token: row.get(2)?,
+                expires_s: row.get(3)?,
+                content: Digest { size, hash },
+            };
+            sessions.insert(node, session);
+        }
+        Ok(sessions)
+    }
+
     pub fn failures(&self) -> Result<Vec<FailureRow>> {
         let mut statement = self.connection.prepare("SELECT * FROM failure ORDER BY path")?;
         let rows = statement.query_map([], |row| {
@@ -192,6 +214,28 @@ impl Store {
 }
 
 impl Tx<'_> {
+    /// Remembers, or forgets, an upload that a service goes on with.
+    pub fn set_session(&self, node: NodeId, session: Option<&SavedSession>) -> Result<()> {
+        match session {
+            Some(session) => {
+                let sql = "INSERT OR REPLACE INTO upload_session VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+                self.transaction.prepare_cached(sql)?.execute(params![
+                    node.get(),
+                    session.key.cast_signed(),
+                    session.token,
+                    session.expires_s,
+                    session.content.size.cast_signed(),
+                    session.content.hash.bytes()
+                ])?;
+            }
+            None => {
+                let sql = "DELETE FROM upload_session WHERE node_id = ?1";
+                self.transaction.prepare_cached(sql)?.execute([node.get()])?;
+            }
+        }
+        Ok(())
+    }
+
     /// Records a conflict, unless the same two paths are already recorded and open.
     pub fn add_conflict(
         &self,

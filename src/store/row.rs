@@ -132,14 +132,21 @@ fn register(row: &Row<'_>, at: usize, kind: Kind) -> Result<Option<Register>, St
 
 fn content(row: &Row<'_>, at: usize) -> Result<Content, StoreError> {
     let size = row.get::<_, i64>(at)?.cast_unsigned();
-    let ValueRef::Blob(bytes) = row.get_ref(at + 1)? else { return Ok(Content::Unread { size }) };
+    Ok(match hash(row.get_ref(at + 1)?)? {
+        Some(hash) => Content::Is(Digest { size, hash }),
+        None => Content::Unread { size },
+    })
+}
+
+/// A hash, whose algorithm its length tells.
+pub(super) fn hash(value: ValueRef<'_>) -> Result<Option<ContentHash>, StoreError> {
+    let ValueRef::Blob(bytes) = value else { return Ok(None) };
     let algo = match bytes.len() {
         16 => HashAlgo::Md5,
         20 => HashAlgo::Sha1,
         _ => HashAlgo::Sha256,
     };
-    let hash = ContentHash::from_bytes(algo, bytes).ok_or(StoreError::damaged("a hash"))?;
-    Ok(Content::Is(Digest { size, hash }))
+    ContentHash::from_bytes(algo, bytes).map(Some).ok_or(StoreError::damaged("a hash"))
 }
 
 fn facet(

@@ -24,6 +24,15 @@ CREATE TABLE intent (              -- written before the first side effect, gone
   started_at INTEGER NOT NULL      -- seconds since the epoch, as all times here
 ) STRICT;
 
+CREATE TABLE upload_session (      -- uploads that a service goes on with
+  node_id    INTEGER PRIMARY KEY,
+  key        INTEGER NOT NULL,     -- names what is staged
+  token      TEXT NOT NULL,        -- the adapter's own text, free of account secrets
+  expires_at INTEGER,
+  size       INTEGER NOT NULL,
+  hash       BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE conflict (            -- what the user should look at; never input to the planner
   conflict_id INTEGER PRIMARY KEY,
   path        TEXT NOT NULL,

@@ -198,6 +198,7 @@ impl Trees {
         if self.get(id).is_none() {
             return;
         }
+        let reborn = facet.is_some() && self.is_moved_folder_without(side, id);
         self.unindex(side, id);
         if let Some(facet) = &facet {
             let place = facet.physical();
@@ -214,6 +215,32 @@ impl Trees {
             }
         }
         self.changed(id);
+        if reborn {
+            self.keep_subtree(side.other(), id);
+        }
+    }
+
+    /// A folder that one side deleted while the other one moved it: it is kept with all that is in
+    /// it, and once it is back on `side`, nothing else tells that.
+    fn is_moved_folder_without(&self, side: Side, id: NodeId) -> bool {
+        let moved = |node: &Node| {
+            let base = node.base.as_deref()?;
+            Some(node.facet(side.other())?.at() != &base.at)
+        };
+        self.get(id).is_some_and(|node| {
+            node.kind == Kind::Dir && node.facet(side).is_none() && moved(node) == Some(true)
+        })
+    }
+
+    /// What only `side` has below a folder counts as new from here on.
+    fn keep_subtree(&mut self, side: Side, dir: NodeId) {
+        let mut left: Vec<NodeId> = self.children(side, dir).map(|(_, child)| child).collect();
+        while let Some(id) = left.pop() {
+            left.extend(self.children(side, id).map(|(_, child)| child));
+            if self.facet(side.other(), id).is_none() && self.base(id).is_some() {
+                self.set_base(id, None);
+            }
+        }
     }
 
     /// Sets several facets of one side at once, so that names may be exchanged among them.
@@ -273,7 +300,9 @@ impl Trees {
     /// Merges `newcomer`, which only the remote has, into `keep`, which only local has.
     pub fn bind(&mut self, keep: NodeId, newcomer: NodeId) {
         let Some(facet) = self.facet(Side::Remote, newcomer).cloned() else { return };
-        let was_moved = self.base(newcomer).is_none_or(|base| base.at != *facet.at());
+        if self.is_moved_folder_without(Side::Local, newcomer) {
+            self.keep_subtree(Side::Remote, newcomer);
+        }
         let children: Vec<NodeId> =
             self.children(Side::Remote, newcomer).map(|(_, child)| child).collect();
         self.forget(newcomer);
@@ -287,11 +316,8 @@ impl Trees {
         let adopted = adopted.collect();
         self.set_facets(Side::Remote, adopted);
         for child in children {
-            // Nobody moved the child itself. But where local deleted it with a folder that the
-            // remote moved, it has to look moved: a moved folder carries its subtree.
-            if !was_moved || self.facet(Side::Local, child).is_some() {
-                self.rebase(child, newcomer, keep);
-            }
+            // Nobody moved the child itself.
+            self.rebase(child, newcomer, keep);
             self.settle(child);
         }
         self.settle(keep);
@@ -446,3 +472,6 @@ fn agreed_register(base: Option<&Register>, local: &Facet, remote: &Facet) -> Op
         None => Some(Register { at: at?, content: content? }),
     }
 }
+
+#[cfg(test)]
+mod tests;

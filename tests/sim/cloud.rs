@@ -18,32 +18,32 @@ use foldsync::tree::{Entry, HashAlgo, Hasher, ItemId, Kind, Name, RelPath, Rev, 
 use super::faults::{Dice, Hub, Life};
 use super::users::{Tree, Users};
 
-pub use port::CloudPort;
+pub(crate) use port::CloudPort;
 
 /// What a service is like: what it declares, and what one has to find out.
 #[derive(Clone, Debug)]
-pub struct Nature {
-    pub declared: Capabilities,
-    pub same_name: SameName,
-    pub id_life: IdLife,
+pub(crate) struct Nature {
+    pub(crate) declared: Capabilities,
+    pub(crate) same_name: SameName,
+    pub(crate) id_life: IdLife,
     /// Items are addressed by path, as in a plain directory; otherwise by id.
-    pub by_path: bool,
-    /// A replacing upload, a move and a delete check the version that they change.
-    pub conditional: bool,
+    pub(crate) by_path: bool,
+    /// An upload replaces only the version that it is meant to replace.
+    pub(crate) conditional: bool,
     /// The answer to an upload says what was created.
-    pub tells_created: bool,
-    pub page_size: usize,
+    pub(crate) tells_created: bool,
+    pub(crate) page_size: usize,
     /// Pages begin at a position rather than after a name: a deletion shifts what follows.
-    pub offset_pages: bool,
+    pub(crate) offset_pages: bool,
     /// How old a stale listing may be.
-    pub lag_ms: u64,
+    pub(crate) lag_ms: u64,
     /// Bytes of one piece of a download, and of one range of an upload.
-    pub piece: usize,
+    pub(crate) piece: usize,
 }
 
 impl Nature {
     /// A plain directory on another disk, behind the adapter for it.
-    pub fn directory() -> Nature {
+    pub(crate) fn directory() -> Nature {
         let declared = Capabilities {
             namespace: Namespace::Folders,
             id_life: Known::Is(IdLife::SurvivesMove),
@@ -73,9 +73,11 @@ impl Nature {
     }
 
     /// One of the services that the engine can work with.
-    pub fn draw(dice: &mut Dice) -> Nature {
+    pub(crate) fn draw(dice: &mut Dice) -> Nature {
+        if dice.chance(450) {
+            return Nature::disk_top(dice);
+        }
         Nature {
-            tells_created: dice.chance(700),
             page_size: *dice.pick(&[2, 3, 1000]).expect("not empty"),
             piece: *dice.pick(&[3, 16, 1 << 20]).expect("not empty"),
             ..Nature::directory()
@@ -83,7 +85,7 @@ impl Nature {
     }
 
     /// Like Disk.Top: md5 in listings, instant and resumable uploads, moves in two steps.
-    pub fn disk_top(dice: &mut Dice) -> Nature {
+    pub(crate) fn disk_top(dice: &mut Dice) -> Nature {
         let open =
             [SameName::Replaces, SameName::AutoRenames, SameName::Rejects, SameName::Duplicates];
         let declared = Capabilities {
@@ -134,12 +136,12 @@ struct Session {
 
 /// What it cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    pub requests: u64,
+pub(crate) struct Cost {
+    pub(crate) requests: u64,
     /// Requests that changed something, or tried to.
-    pub mutations: u64,
-    pub bytes_up: u64,
-    pub bytes_down: u64,
+    pub(crate) mutations: u64,
+    pub(crate) bytes_up: u64,
+    pub(crate) bytes_down: u64,
 }
 
 struct State {
@@ -155,13 +157,13 @@ struct State {
 }
 
 /// One account at a service, shared by its users and all lives of the engine.
-pub struct SimCloud {
+pub(crate) struct SimCloud {
     hub: Arc<Hub>,
     state: Mutex<State>,
 }
 
 impl SimCloud {
-    pub fn new(hub: Arc<Hub>, nature: Nature) -> Arc<SimCloud> {
+    pub(crate) fn new(hub: Arc<Hub>, nature: Nature) -> Arc<SimCloud> {
         let state = State {
             items: Items::new(),
             past: VecDeque::new(),
@@ -178,18 +180,18 @@ impl SimCloud {
         self.state.lock().expect("no thread of a simulation panics while it holds this")
     }
 
-    pub fn cost(&self) -> Cost {
+    pub(crate) fn cost(&self) -> Cost {
         self.lock().cost
     }
 
     /// Content that is not in the tree but can be had back.
-    pub fn set_aside(&self) -> Vec<Bytes> {
+    pub(crate) fn set_aside(&self) -> Vec<Bytes> {
         self.lock().bin.clone()
     }
 
-    /// Uploads that were begun and neither finished nor given up.
-    pub fn sessions(&self) -> usize {
-        self.lock().sessions.len()
+    /// Uploads that a process began and neither finished nor gave up.
+    pub(crate) fn sessions(&self, life: Life) -> usize {
+        self.lock().sessions.values().filter(|session| session.life == life).count()
     }
 
     /// Does one act of a user to the items, and remembers how they were.

@@ -18,7 +18,7 @@ const NAMES: [&str; 8] = ["a", "A", "ab", "b.txt", "caf\u{e9}", "cafe\u{301}", "
 const DEPTH_MAX: usize = 3;
 
 /// Everybody who uses the pair, apart from the engine.
-pub struct Crowd {
+pub(crate) struct Crowd {
     hub: Arc<Hub>,
     disk: Arc<SimDisk>,
     cloud: Arc<SimCloud>,
@@ -36,7 +36,12 @@ struct Inner {
 }
 
 impl Crowd {
-    pub fn new(hub: Arc<Hub>, disk: Arc<SimDisk>, cloud: Arc<SimCloud>, mut dice: Dice) -> Crowd {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        disk: Arc<SimDisk>,
+        cloud: Arc<SimCloud>,
+        mut dice: Dice,
+    ) -> Crowd {
         let first = dice.below(NAMES.len());
         let count = 3 + dice.below(3);
         let names = NAMES.iter().cycle().skip(first).take(count).copied().collect();
@@ -50,12 +55,12 @@ impl Crowd {
         Crowd { hub, disk, cloud, inner }
     }
 
-    pub fn sides(&self) -> Vec<Side> {
+    pub(crate) fn sides(&self) -> Vec<Side> {
         self.inner.lock().expect("never poisoned").sides.clone()
     }
 
     /// How many acts were performed.
-    pub fn acts(&self) -> u64 {
+    pub(crate) fn acts(&self) -> u64 {
         self.inner.lock().expect("never poisoned").acts
     }
 
@@ -67,7 +72,7 @@ impl Crowd {
     }
 
     /// Somebody does something.
-    pub fn act(&self) {
+    pub(crate) fn act(&self) {
         let mut inner = self.inner.lock().expect("never poisoned");
         let Inner { dice, sides, .. } = &mut *inner;
         let Some(side) = dice.pick(sides).copied() else { return };
@@ -92,7 +97,7 @@ impl Crowd {
     }
 
     /// Everybody ends what they have begun.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         let mut inner = self.inner.lock().expect("never poisoned");
         for side in Side::BOTH {
             while let Some(act) = inner.begun[side as usize].pop_front() {
@@ -101,14 +106,12 @@ impl Crowd {
         }
     }
 
-    /// The tree of the first day: on one side, or the same on both.
-    pub fn settle_in(&self) {
+    /// The tree of the first day: on one side, or the same on both. Tells whether it is on both.
+    pub(crate) fn settle_in(&self) -> bool {
         let mut inner = self.inner.lock().expect("never poisoned");
-        let (side, both) = match inner.dice.below(3) {
-            0 => (Side::Local, false),
-            1 => (Side::Remote, false),
-            _ => (Side::Local, true),
-        };
+        let Inner { dice, sides, .. } = &mut *inner;
+        let side = dice.pick(sides).copied().unwrap_or(Side::Local);
+        let both = dice.chance(300);
         for _ in 0..3 + inner.dice.below(6) {
             self.act_on(&mut inner, side);
         }
@@ -123,10 +126,11 @@ impl Crowd {
                 };
             }
         }
+        both
     }
 
     /// Something that a user can see, for faults that strike an item.
-    pub fn some_path(&self, side: Side) -> Option<String> {
+    pub(crate) fn some_path(&self, side: Side) -> Option<String> {
         let tree = self.users(side).tree();
         let paths: Vec<&String> = tree.keys().collect();
         self.inner.lock().expect("never poisoned").dice.pick(&paths).map(|path| (*path).clone())
@@ -147,7 +151,7 @@ fn idea(dice: &mut Dice, names: &[&str], tree: &Tree, other: &Tree, hub: &Hub) -
     let Some(place) = place(dice, names, &folders) else { return Vec::new() };
     let file = dice.pick(&mine).cloned();
     let any = dice.pick(&all).cloned();
-    let mut fresh = |dice: &mut Dice| {
+    let fresh = |dice: &mut Dice| {
         let size = *dice.pick(&[0, 8, 8, 8, 8, 8, 17, 40]).expect("not empty");
         let mut ledger = hub.ledger.lock().expect("the ledger is never poisoned");
         if size == 0 { Bytes::new() } else { ledger.new_content(size) }
@@ -187,7 +191,7 @@ fn place(dice: &mut Dice, names: &[&str], folders: &[String]) -> Option<String> 
     })
 }
 
-pub fn swap(one: &str, other: &str) -> Vec<Act> {
+pub(crate) fn swap(one: &str, other: &str) -> Vec<Act> {
     let between = format!("{one}~");
     let step = |from: &str, to: &str| Act::Rename(from.to_owned(), to.to_owned());
     vec![step(one, &between), step(other, one), step(&between, other)]

@@ -5,7 +5,7 @@
 
 mod port;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -15,26 +15,26 @@ use foldsync::tree::{Entry, ItemId, Kind, Name, RelPath, Rev, Side, Stamp};
 use super::faults::{Dice, Hub};
 use super::users::{Tree, Users};
 
-pub use port::DiskPort;
+pub(crate) use port::DiskPort;
 
 /// What kind of file system this is.
 #[derive(Clone, Debug)]
-pub struct DiskTraits {
+pub(crate) struct DiskTraits {
     /// Time stamps are multiples of this; 1 for a fine clock.
-    pub grain_ns: i64,
+    pub(crate) grain_ns: i64,
     /// A new file takes the lowest free inode number.
-    pub reuses_inodes: bool,
+    pub(crate) reuses_inodes: bool,
     /// Whether birth times are recorded.
-    pub births: bool,
+    pub(crate) births: bool,
     /// Bytes that one read returns at most, so that small files take many reads.
-    pub read_max: usize,
+    pub(crate) read_max: usize,
 }
 
 impl DiskTraits {
-    pub const PLAIN: DiskTraits =
+    pub(crate) const PLAIN: DiskTraits =
         DiskTraits { grain_ns: 1, reuses_inodes: false, births: true, read_max: 1 << 20 };
 
-    pub fn draw(dice: &mut Dice) -> DiskTraits {
+    pub(crate) fn draw(dice: &mut Dice) -> DiskTraits {
         DiskTraits {
             grain_ns: *dice.pick(&[1, 1, 1, 4_000_000, 1_000_000_000]).expect("not empty"),
             reuses_inodes: dice.chance(500),
@@ -44,7 +44,7 @@ impl DiskTraits {
     }
 }
 
-pub type Result<T> = std::result::Result<T, FsError>;
+pub(crate) type Result<T> = std::result::Result<T, FsError>;
 
 fn error<T>(kind: FsErrorKind, what: impl std::fmt::Display) -> Result<T> {
     Err(FsError::new(kind, format!("{what}: {kind:?}")))
@@ -77,6 +77,8 @@ struct Image {
     inodes: BTreeMap<u64, Arc<Inode>>,
     /// By operation, and whether it is what an install displaced.
     stage: BTreeMap<(u64, bool), u64>,
+    /// Displaced files that are the version that was to be replaced.
+    replaced: BTreeSet<u64>,
     trash: Vec<u64>,
     marker: Option<String>,
 }
@@ -204,13 +206,13 @@ struct State {
 }
 
 /// One disk, shared by its users and all lives of the engine.
-pub struct SimDisk {
+pub(crate) struct SimDisk {
     hub: Arc<Hub>,
     state: Mutex<State>,
 }
 
 impl SimDisk {
-    pub fn new(hub: Arc<Hub>, traits: DiskTraits) -> Arc<SimDisk> {
+    pub(crate) fn new(hub: Arc<Hub>, traits: DiskTraits) -> Arc<SimDisk> {
         let root = Inode {
             body: Body::Dir(BTreeMap::new()),
             born_ns: 0,
@@ -222,6 +224,7 @@ impl SimDisk {
         let image = Image {
             inodes: BTreeMap::from([(ROOT, Arc::new(root))]),
             stage: BTreeMap::new(),
+            replaced: BTreeSet::new(),
             trash: Vec::new(),
             marker: None,
         };
@@ -244,17 +247,17 @@ impl SimDisk {
     }
 
     /// How often the engine changed something here.
-    pub fn writes(&self) -> u64 {
+    pub(crate) fn writes(&self) -> u64 {
         self.lock().writes
     }
 
     /// Content bytes that the engine read here.
-    pub fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.lock().bytes_read
     }
 
     /// Content that is neither in the tree nor gone: in the trash, and displaced in the stage.
-    pub fn set_aside(&self) -> Vec<Bytes> {
+    pub(crate) fn set_aside(&self) -> Vec<Bytes> {
         let state = self.lock();
         let displaced = state.image.stage.iter().filter(|((_, displaced), _)| *displaced);
         let inodes = displaced.map(|(_, ino)| ino).chain(&state.image.trash);
@@ -262,12 +265,12 @@ impl SimDisk {
     }
 
     /// Staged files, for the check that nothing is left over.
-    pub fn staged(&self) -> Vec<StageKey> {
+    pub(crate) fn staged(&self) -> Vec<StageKey> {
         self.lock().image.stage.keys().map(|(key, _)| StageKey(*key)).collect()
     }
 
     /// Makes an item unreadable, or readable again.
-    pub fn deny(&self, path: &str, denied: bool) -> bool {
+    pub(crate) fn deny(&self, path: &str, denied: bool) -> bool {
         let mut state = self.lock();
         let Some(ino) = parse(path).and_then(|p| state.image.find(&p)) else { return false };
         if let Some(inode) = state.image.edit(ino) {
@@ -278,7 +281,7 @@ impl SimDisk {
     }
 
     /// Everything is readable again.
-    pub fn repair(&self) {
+    pub(crate) fn repair(&self) {
         let mut state = self.lock();
         state.unmounted = false;
         let denied: Vec<u64> =
@@ -292,18 +295,18 @@ impl SimDisk {
     }
 
     /// The root is not there for a while.
-    pub fn unmount(&self, unmounted: bool) {
+    pub(crate) fn unmount(&self, unmounted: bool) {
         self.lock().unmounted = unmounted;
     }
 
     /// Puts a symbolic link at a free path.
-    pub fn make_link(&self, path: &str) -> bool {
+    pub(crate) fn make_link(&self, path: &str) -> bool {
         self.insert(path, Body::Link)
     }
 
     /// Takes the power away: what was not flushed is lost, from some moment on. Content that was
     /// never flushed is torn.
-    pub fn cut_power(&self) {
+    pub(crate) fn cut_power(&self) {
         let mut guard = self.lock();
         let state = &mut *guard;
         let survivors = state.since.len() + 1;

@@ -5,20 +5,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hasher as _;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use foldsync::clock::{Clock, Timestamp};
+use foldsync::tree::Side;
 
 use super::oracle::Ledger;
+use super::users::{Tree, Users};
 
 /// A small generator (splitmix64): the same seed gives the same world, on every machine.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn new(seed: u64, stream: u64) -> Dice {
+    pub(crate) fn new(seed: u64, stream: u64) -> Dice {
         let mut dice = Dice(seed ^ stream.wrapping_mul(0xD6E8_FEB8_6659_FD93));
         dice.roll();
         dice
@@ -33,54 +35,54 @@ impl Dice {
     }
 
     /// A number in `0..bound`; 0 for an empty range.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         if bound == 0 { 0 } else { (self.roll() % bound as u64) as usize }
     }
 
-    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.roll() % (high - low + 1)
     }
 
     /// True in `permille` of a thousand throws.
-    pub fn chance(&mut self, permille: u32) -> bool {
+    pub(crate) fn chance(&mut self, permille: u32) -> bool {
         permille > 0 && self.roll() % 1000 < u64::from(permille)
     }
 
-    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         from.get(self.below(from.len()))
     }
 
     /// One of several odds, so that many seeds have no such fault and some have a lot of it.
-    pub fn swarm(&mut self, menu: &[u32]) -> u32 {
+    pub(crate) fn swarm(&mut self, menu: &[u32]) -> u32 {
         self.pick(menu).copied().unwrap_or(0)
     }
 }
 
 /// The fault menu: odds per call, in permille. All zero is a calm day.
-#[derive(Clone, Debug, Default)]
-pub struct Odds {
-    pub disk_io: u32,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Odds {
+    pub(crate) disk_io: u32,
     /// An error after the change was made: a failed flush.
-    pub disk_io_late: u32,
-    pub disk_full: u32,
+    pub(crate) disk_io_late: u32,
+    pub(crate) disk_full: u32,
     /// The request never arrives.
-    pub request_lost: u32,
+    pub(crate) request_lost: u32,
     /// The change is made, the answer is not seen.
-    pub reply_lost: u32,
+    pub(crate) reply_lost: u32,
     /// The change is made after the caller gave up.
-    pub reply_late: u32,
-    pub rate_limited: u32,
-    pub unavailable: u32,
-    pub download_cut: u32,
-    pub download_wrong: u32,
-    pub session_expired: u32,
-    pub quota_full: u32,
+    pub(crate) reply_late: u32,
+    pub(crate) rate_limited: u32,
+    pub(crate) unavailable: u32,
+    pub(crate) download_cut: u32,
+    pub(crate) download_wrong: u32,
+    pub(crate) session_expired: u32,
+    pub(crate) quota_full: u32,
     /// A listing shows the folder as it was a while ago.
-    pub stale: u32,
+    pub(crate) stale: u32,
 }
 
 impl Odds {
-    pub fn draw(dice: &mut Dice) -> Odds {
+    pub(crate) fn draw(dice: &mut Dice) -> Odds {
         if dice.chance(300) {
             return Odds::default();
         }
@@ -105,7 +107,7 @@ impl Odds {
 
 /// How long simulated calls take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub(crate) enum Pace {
     /// Calls that are outstanding together finish in the order of their start.
     Instant,
     Jittery,
@@ -115,7 +117,7 @@ pub enum Pace {
 
 /// Names one start of the engine: calls of a killed one never act again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life(pub u64);
+pub(crate) struct Life(pub(crate) u64);
 
 struct Inner {
     dice: Dice,
@@ -130,19 +132,19 @@ struct Inner {
     log: Option<Vec<String>>,
     digest: std::hash::DefaultHasher,
     violations: Vec<String>,
-    faults: BTreeMap<&'static str, u64>,
 }
 
 /// Something that happens in the middle of the engine's calls.
-pub type Deed = Box<dyn FnOnce() + Send>;
+pub(crate) type Deed = Box<dyn FnOnce() + Send>;
 
 /// Shared by disk, cloud, clock and world.
-pub struct Hub {
+pub(crate) struct Hub {
     inner: Mutex<Inner>,
     agenda: Mutex<BTreeMap<u64, Vec<Deed>>>,
     killed: tokio::sync::Notify,
     started: tokio::time::Instant,
-    pub ledger: Mutex<Ledger>,
+    pub(crate) ledger: Mutex<Ledger>,
+    sides: Mutex<Vec<Arc<dyn Users + Send + Sync>>>,
 }
 
 /// 2026-01-01T00:00:00Z, when every run starts.
@@ -150,7 +152,7 @@ const EPOCH_NS: i64 = 1_767_225_600_000_000_000;
 
 impl Hub {
     /// Must be made inside the runtime whose time it tells. With `trace`, the log is also kept as text.
-    pub fn new(seed: u64, odds: Odds, pace: Pace, trace: bool) -> Hub {
+    pub(crate) fn new(seed: u64, odds: Odds, pace: Pace, trace: bool) -> Hub {
         Hub {
             inner: Mutex::new(Inner {
                 dice: Dice::new(seed, 1),
@@ -165,13 +167,24 @@ impl Hub {
                 log: trace.then(Vec::new),
                 digest: std::hash::DefaultHasher::new(),
                 violations: Vec::new(),
-                faults: BTreeMap::new(),
             }),
             agenda: Mutex::default(),
             killed: tokio::sync::Notify::new(),
             started: tokio::time::Instant::now(),
             ledger: Mutex::new(Ledger::default()),
+            sides: Mutex::default(),
         }
+    }
+
+    /// Makes a side known to the oracle.
+    pub(crate) fn join(&self, users: Arc<dyn Users + Send + Sync>) {
+        self.sides.lock().expect("never poisoned").push(users);
+    }
+
+    /// What users of a side see now.
+    pub(crate) fn sight(&self, side: Side) -> Tree {
+        let sides = self.sides.lock().expect("never poisoned");
+        sides.iter().find(|users| users.side() == side).map(|u| u.tree()).unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -181,7 +194,7 @@ impl Hub {
     // ---- time ------------------------------------------------------------------------------
 
     /// What clocks show, in nanoseconds since the epoch.
-    pub fn now_ns(&self) -> i64 {
+    pub(crate) fn now_ns(&self) -> i64 {
         self.true_ns() + self.lock().skew_ns
     }
 
@@ -191,14 +204,14 @@ impl Hub {
     }
 
     /// The computer's clock jumps.
-    pub fn step_clock(&self, by_ns: i64) {
+    pub(crate) fn step_clock(&self, by_ns: i64) {
         self.lock().skew_ns += by_ns;
     }
 
     // ---- life and death ----------------------------------------------------------------------
 
     /// A new start of the engine, to be killed after that many simulated steps.
-    pub fn begin_life(&self, kill_after: Option<u64>) -> Life {
+    pub(crate) fn begin_life(&self, kill_after: Option<u64>) -> Life {
         let mut inner = self.lock();
         inner.life += 1;
         inner.dead = false;
@@ -206,28 +219,28 @@ impl Hub {
         Life(inner.life)
     }
 
-    pub fn end_life(&self) {
+    pub(crate) fn end_life(&self) {
         let mut inner = self.lock();
         inner.dead = true;
         inner.kill_at = None;
     }
 
     /// Returns when the current life is over.
-    pub async fn death(&self) {
+    pub(crate) async fn death(&self) {
         while !self.lock().dead {
             self.killed.notified().await;
         }
     }
 
     /// Has something happen that many steps from now, exactly between two steps of the engine.
-    pub fn schedule(&self, after_steps: u64, deed: Deed) {
+    pub(crate) fn schedule(&self, after_steps: u64, deed: Deed) {
         let at = self.steps() + after_steps;
         let mut agenda = self.agenda.lock().expect("the agenda is never poisoned");
         agenda.entry(at).or_default().push(deed);
     }
 
     /// Does everything that was scheduled up to a step; at the end of a run, all of it.
-    pub fn do_scheduled(&self, until_step: u64) {
+    pub(crate) fn do_scheduled(&self, until_step: u64) {
         loop {
             let mut agenda = self.agenda.lock().expect("the agenda is never poisoned");
             let Some(first) = agenda.first_entry().filter(|e| *e.key() <= until_step) else {
@@ -240,7 +253,7 @@ impl Hub {
     }
 
     /// One await point: a step is counted, time passes, and a killed life never comes back.
-    pub async fn pause(&self, life: Life) {
+    pub(crate) async fn pause(&self, life: Life) {
         self.do_scheduled(self.steps());
         let Some(delay) = self.step(life) else { return std::future::pending().await };
         if delay.is_zero() {
@@ -279,41 +292,37 @@ impl Hub {
         Some(Duration::from_millis(delay_ms))
     }
 
-    pub fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         self.lock().steps
     }
 
     // ---- faults ------------------------------------------------------------------------------
 
     /// Whether this fault strikes now.
-    pub fn strikes(&self, what: &'static str, odds: impl Fn(&Odds) -> u32) -> bool {
+    pub(crate) fn strikes(&self, odds: impl Fn(&Odds) -> u32) -> bool {
         let mut inner = self.lock();
         let permille = odds(&inner.odds);
-        let hit = inner.dice.chance(permille);
-        if hit {
-            *inner.faults.entry(what).or_default() += 1;
-        }
-        hit
+        inner.dice.chance(permille)
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.lock().odds == Odds::default()
     }
 
     /// From here on nothing fails any more.
-    pub fn calm(&self) {
+    pub(crate) fn calm(&self) {
         self.lock().odds = Odds::default();
     }
 
-    pub fn faults(&self) -> BTreeMap<&'static str, u64> {
-        self.lock().faults.clone()
-    }
-
     /// A throw of the world's own dice.
-    pub fn below(&self, bound: usize) -> usize {
+    pub(crate) fn below(&self, bound: usize) -> usize {
         self.lock().dice.below(bound)
     }
 
     // ---- the record --------------------------------------------------------------------------
 
     /// Adds an event to the log that two runs of a seed must have in common.
-    pub fn note(&self, event: fmt::Arguments<'_>) {
+    pub(crate) fn note(&self, event: fmt::Arguments<'_>) {
         let at_ms = (self.true_ns() - EPOCH_NS) / 1_000_000;
         let mut inner = self.lock();
         let line = format!("{at_ms:>8} {event}");
@@ -324,32 +333,32 @@ impl Hub {
         }
     }
 
-    pub fn digest(&self) -> u64 {
+    pub(crate) fn digest(&self) -> u64 {
         self.lock().digest.finish()
     }
 
-    pub fn take_log(&self) -> Vec<String> {
+    pub(crate) fn take_log(&self) -> Vec<String> {
         self.lock().log.take().unwrap_or_default()
     }
 
     /// Something that must never happen has happened.
-    pub fn violate(&self, what: String) {
+    pub(crate) fn violate(&self, what: String) {
         self.note(format_args!("VIOLATION {what}"));
         self.lock().violations.push(what);
     }
 
-    pub fn violations(&self) -> Vec<String> {
+    pub(crate) fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
     }
 }
 
 /// The engine's clock: virtual, and it may step.
-pub struct SimClock {
-    hub: std::sync::Arc<Hub>,
+pub(crate) struct SimClock {
+    hub: Arc<Hub>,
 }
 
 impl SimClock {
-    pub fn new(hub: std::sync::Arc<Hub>) -> SimClock {
+    pub(crate) fn new(hub: Arc<Hub>) -> SimClock {
         SimClock { hub }
     }
 }

@@ -101,12 +101,18 @@ impl Story {
     /// A user acts while the engine runs, as many steps from now.
     fn local_after(&self, steps: u64, act: Act) {
         let (hub, disk) = (self.world.hub.clone(), self.world.disk.clone());
-        self.world.hub.schedule(steps, Box::new(move || drop(act.perform(&hub, &*disk))));
+        let deed = move || {
+            act.perform(&hub, &*disk);
+        };
+        self.world.hub.schedule(steps, Box::new(deed));
     }
 
     fn remote_after(&self, steps: u64, act: Act) {
         let (hub, cloud) = (self.world.hub.clone(), self.world.cloud.clone());
-        self.world.hub.schedule(steps, Box::new(move || drop(act.perform(&hub, &*cloud))));
+        let deed = move || {
+            act.perform(&hub, &*cloud);
+        };
+        self.world.hub.schedule(steps, Box::new(deed));
     }
 
     async fn settle(&mut self) {

@@ -10,10 +10,10 @@ use foldsync::tree::Side;
 use super::faults::Hub;
 
 /// What a user sees: the content of each file by path, `None` for a folder.
-pub type Tree = BTreeMap<String, Option<Bytes>>;
+pub(crate) type Tree = BTreeMap<String, Option<Bytes>>;
 
 /// One side, as its users use it. Each act is atomic, and `false` if it could not be done.
-pub trait Users {
+pub(crate) trait Users {
     fn side(&self) -> Side;
     fn tree(&self) -> Tree;
     fn mkdir(&self, path: &str) -> bool;
@@ -31,7 +31,7 @@ pub trait Users {
 
 /// One act of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
+pub(crate) enum Act {
     Mkdir(String),
     Write(String, Bytes),
     Replace(String, Bytes),
@@ -42,7 +42,7 @@ pub enum Act {
 
 impl Act {
     /// Does it and records it; `false` if it could not be done.
-    pub fn perform(&self, hub: &Hub, users: &dyn Users) -> bool {
+    pub(crate) fn perform(&self, hub: &Hub, users: &dyn Users) -> bool {
         let before = users.tree();
         let done = match self {
             Act::Mkdir(path) => users.mkdir(path),
@@ -60,6 +60,12 @@ impl Act {
     }
 
     fn record(&self, hub: &Hub, before: &Tree) {
+        if let Act::Write(path, content) | Act::Replace(path, content) = self
+            && before.get(path) == Some(&Some(content.clone()))
+        {
+            // The same bytes again are no new version: whoever deletes or edits the file still may.
+            return;
+        }
         let mut ledger = hub.ledger.lock().expect("the ledger is never poisoned");
         let taken: Vec<Bytes> = match self {
             Act::Write(path, _) | Act::Replace(path, _) | Act::Rename(_, path) => {
@@ -78,7 +84,7 @@ impl Act {
 }
 
 /// The item itself and everything below it.
-pub fn below<'a>(
+pub(crate) fn below<'a>(
     tree: &'a Tree,
     path: &'a str,
 ) -> impl Iterator<Item = (&'a String, &'a Option<Bytes>)> {

@@ -18,38 +18,39 @@ use super::crowd::Crowd;
 use super::disk::{DiskPort, DiskTraits, SimDisk};
 use super::faults::{Dice, Hub, Odds, Pace, SimClock};
 use super::oracle;
-use super::users::{Act, Users};
+use super::users::{Tree, Users};
 
 /// What became of a day.
 #[derive(Debug)]
-pub struct Report {
-    pub violations: Vec<String>,
+pub(crate) struct Report {
+    pub(crate) violations: Vec<String>,
     /// Equal for equal seeds.
-    pub digest: u64,
+    pub(crate) digest: u64,
     /// Readable, when it was asked for.
-    pub log: Vec<String>,
-    pub kills: u64,
-    pub runs: u64,
-    pub acts: u64,
-    pub steps: u64,
+    pub(crate) log: Vec<String>,
+    pub(crate) kills: u64,
+    pub(crate) runs: u64,
+    pub(crate) acts: u64,
 }
 
 /// A pair, and everything around it.
-pub struct World {
-    pub hub: Arc<Hub>,
-    pub disk: Arc<SimDisk>,
-    pub cloud: Arc<SimCloud>,
-    pub settings: PairSettings,
+pub(crate) struct World {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) disk: Arc<SimDisk>,
+    pub(crate) cloud: Arc<SimCloud>,
+    pub(crate) settings: PairSettings,
     db: PathBuf,
     runs: u64,
     kills: u64,
+    /// Whether a state database was lost: nobody knows any more what has its names on the remote.
+    forgot: bool,
     /// Steps of the longest run so far: where in a run something may strike.
     reach: u64,
 }
 
 /// How one run of the engine ended.
 #[derive(Debug)]
-pub enum End {
+pub(crate) enum End {
     Done(Box<Result<RunReport, RunError>>),
     Killed,
 }
@@ -63,21 +64,26 @@ const ROUNDS_MAX: usize = 3;
 
 impl World {
     /// Must be called inside a runtime with paused time.
-    pub fn new(hub: Arc<Hub>, traits: DiskTraits, nature: Nature, folder: &Path) -> World {
+    pub(crate) fn new(hub: Arc<Hub>, traits: DiskTraits, nature: Nature, folder: &Path) -> World {
+        let disk = SimDisk::new(hub.clone(), traits);
+        let cloud = SimCloud::new(hub.clone(), nature);
+        hub.join(disk.clone());
+        hub.join(cloud.clone());
         World {
-            disk: SimDisk::new(hub.clone(), traits),
-            cloud: SimCloud::new(hub.clone(), nature),
+            disk,
+            cloud,
             settings: settings(),
             db: folder.join("pair.db"),
             runs: 0,
             kills: 0,
+            forgot: false,
             reach: 60,
             hub,
         }
     }
 
     /// One start of the engine: to its end, or to the step at which it is killed.
-    pub async fn start(&mut self, kill_after: Option<u64>) -> End {
+    pub(crate) async fn start(&mut self, kill_after: Option<u64>) -> End {
         self.runs += 1;
         let life = self.hub.begin_life(Some(kill_after.unwrap_or(STEPS_MAX)));
         let before = self.hub.steps();
@@ -115,13 +121,19 @@ impl World {
         match (&end, kill_after) {
             (End::Killed, None) => self.hub.violate(format!("S8: no end after {steps} steps")),
             (End::Killed, Some(_)) => self.kills += 1,
-            (End::Done(_), _) => self.reach = self.reach.max(steps),
+            (End::Done(result), _) => {
+                self.reach = self.reach.max(steps);
+                let sessions = self.cloud.sessions(life);
+                if sessions > 0 && result.is_ok() && self.hub.is_calm() {
+                    self.hub.violate(format!("{sessions} uploads were begun and left"));
+                }
+            }
         }
         end
     }
 
     /// Users rest and nothing fails: the pair gets in sync, within a bound, and then keeps still.
-    pub async fn settle(&mut self) {
+    pub(crate) async fn settle(&mut self) {
         self.hub.calm();
         self.disk.repair();
         for _ in 0..ROUNDS_MAX {
@@ -129,16 +141,26 @@ impl World {
             tokio::time::sleep(Duration::from_secs(86_400)).await;
             if let End::Done(result) = self.start(None).await {
                 match *result {
-                    Ok(_) if self.disk.tree() == self.cloud.tree() => break,
+                    Ok(_) if self.disk.tree() == self.cloud_at_rest() => break,
                     Ok(_) => {}
                     Err(error) => self.hub.violate(format!("S3: all is calm, but {error}")),
                 }
             }
         }
-        oracle::check_rest(&self.hub, &self.disk, &self.cloud);
+        oracle::check_rest(&self.hub, &self.disk.tree(), &self.cloud_at_rest());
+        oracle::check_nothing_staged(&self.hub, &self.disk);
         oracle::check_nothing_lost(&self.hub, &self.disk, &self.cloud);
         oracle::check_base(&self.hub, &self.db, &self.disk.tree());
         self.check_quiet().await;
+    }
+
+    /// The cloud without what a lost database had staged there.
+    fn cloud_at_rest(&self) -> Tree {
+        let mut tree = self.cloud.tree();
+        if self.forgot {
+            tree.retain(|path, _| !path.contains(".foldsync-") || path.contains(".foldsync-park"));
+        }
+        tree
     }
 
     /// S4: one more run changes nothing and moves nothing. A file that was written as it was read may
@@ -166,7 +188,8 @@ impl World {
     }
 
     /// The database is gone.
-    pub fn drop_database(&self) {
+    pub(crate) fn drop_database(&mut self) {
+        self.forgot = true;
         self.hub.note(format_args!("the database is deleted"));
         for end in ["", "-wal", "-shm"] {
             let mut path = self.db.clone().into_os_string();
@@ -183,7 +206,6 @@ impl World {
             kills: self.kills,
             runs: self.runs,
             acts,
-            steps: self.hub.steps(),
         }
     }
 }
@@ -199,6 +221,7 @@ fn settings() -> PairSettings {
         lanes: Lanes { uploads: 2, downloads: 2, structure: 4 },
         max_transfer: None,
         max_duration: None,
+        settle: None,
     }
 }
 
@@ -214,14 +237,14 @@ impl Observer for Witness {
 }
 
 /// Where databases live: in memory, where the system has a place for that.
-pub fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.expect("a folder for databases")
 }
 
 /// Runs something in a world of its own, in virtual time.
-pub fn in_virtual_time<T>(body: impl Future<Output = T>) -> T {
+pub(crate) fn in_virtual_time<T>(body: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -259,7 +282,7 @@ impl Weather {
 }
 
 /// Lives through the day of a seed.
-pub fn day(seed: u64, folder: &Path, trace: bool) -> Report {
+pub(crate) fn day(seed: u64, folder: &Path, trace: bool) -> Report {
     in_virtual_time(async {
         let mut dice = Dice::new(seed, 2);
         let odds = Odds::draw(&mut dice);
@@ -267,19 +290,26 @@ pub fn day(seed: u64, folder: &Path, trace: bool) -> Report {
         let traits = DiskTraits::draw(&mut dice);
         let nature = Nature::draw(&mut dice);
         let weather = Weather::draw(&mut dice);
+        let odds_of_doubt = odds.reply_lost + odds.reply_late + odds.disk_io_late > 0;
         let hub = Arc::new(Hub::new(seed, odds, pace, trace));
         let mut world = World::new(hub.clone(), traits, nature, folder);
         let users = Dice::new(seed, 3);
         let crowd = Crowd::new(hub.clone(), world.disk.clone(), world.cloud.clone(), users);
         let crowd = Arc::new(crowd);
-        crowd.settle_in();
+        let mut agreed = !crowd.settle_in();
         for _ in 0..weather.rounds {
             world.round(&crowd, &weather, &mut dice).await;
+            if dice.chance(weather.lose_database) {
+                world.drop_database();
+                agreed = false;
+            }
         }
         crowd.finish();
         world.settle().await;
         let copies = oracle::conflict_copies(&world.disk.tree());
-        if copies > 0 && crowd.sides().len() == 1 {
+        // After a kill or a lost answer, what the engine did may look like somebody else's doing.
+        let witnessed = world.kills == 0 && weather.busy == 0 && !odds_of_doubt;
+        if copies > 0 && agreed && witnessed && crowd.sides().len() == 1 {
             hub.violate(format!("S6: {copies} conflict copies, but only one side was changed"));
         }
         world.report(crowd.acts())
@@ -322,9 +352,6 @@ impl World {
         oracle::check_nothing_lost(&self.hub, &self.disk, &self.cloud);
         if unmounts {
             self.disk.unmount(false);
-        }
-        if dice.chance(weather.lose_database) {
-            self.drop_database();
         }
         tokio::time::sleep(Duration::from_secs(dice.between(0, 100))).await;
     }

@@ -470,6 +470,11 @@ impl Api {
         again
     }
 
+    /// Counts every request of the account's client.
+    pub fn requests_sent(&self) -> u64 {
+        self.http.requests()
+    }
+
     pub async fn user_info(&self) -> Result<UserInfo> {
         self.ask(self.requests.user_info()).await
     }

@@ -4,6 +4,7 @@
 //! unknown, and done in the way that is safe whatever the answer turns out to be.
 
 pub mod api;
+pub mod connect;
 mod listing;
 mod place;
 mod sightings;
@@ -390,6 +391,10 @@ impl Remote for DiskTop {
         &self.capabilities
     }
 
+    async fn claim(&self, _identity: &str) -> Result<()> {
+        self.create_root().await
+    }
+
     async fn account(&self) -> Result<Account> {
         let user = self.api.user_info().await?;
         // Every application has a sandbox of its own.
@@ -519,6 +524,10 @@ impl Remote for DiskTop {
             Kind::File => self.delete_file(target, expected).await,
             Kind::Dir => self.delete_folder(target, expected).await,
         }
+    }
+
+    fn requests(&self) -> u64 {
+        self.api.requests_sent()
     }
 
     async fn quota(&self) -> Result<Quota> {

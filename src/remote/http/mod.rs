@@ -232,6 +232,16 @@ pub fn kind_of_status(status: u16) -> ErrorKind {
 #[derive(Clone)]
 pub struct Http(Arc<Inner>);
 
+/// See `Http::downgrade`.
+#[derive(Clone)]
+pub struct WeakHttp(std::sync::Weak<Inner>);
+
+impl WeakHttp {
+    pub fn upgrade(&self) -> Option<Http> {
+        self.0.upgrade().map(Http)
+    }
+}
+
 struct Inner {
     settings: Settings,
     clock: Arc<dyn Clock>,
@@ -264,6 +274,11 @@ impl Http {
             api,
             bulk: OnceLock::new(),
         })))
+    }
+
+    /// A handle that does not keep the client alive.
+    pub fn downgrade(&self) -> WeakHttp {
+        WeakHttp(Arc::downgrade(&self.0))
     }
 
     pub fn set_requests_per_second(&self, rate: Option<f64>) {

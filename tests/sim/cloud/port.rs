@@ -22,7 +22,7 @@ use super::{Cost, Item, ROOT, Session, SimCloud, State};
 
 /// The cloud as one life of the engine reaches it.
 #[derive(Clone)]
-pub struct CloudPort {
+pub(crate) struct CloudPort {
     cloud: Arc<SimCloud>,
     life: Life,
     declared: Capabilities,
@@ -37,7 +37,7 @@ fn lost<T>(what: &str) -> Result<T> {
 }
 
 impl CloudPort {
-    pub fn new(cloud: Arc<SimCloud>, life: Life) -> CloudPort {
+    pub(crate) fn new(cloud: Arc<SimCloud>, life: Life) -> CloudPort {
         let declared = cloud.lock().nature.declared.clone();
         CloudPort { cloud, life, declared }
     }
@@ -55,7 +55,7 @@ impl CloudPort {
         what: &'static str,
         odds: impl Fn(&super::super::faults::Odds) -> u32,
     ) -> bool {
-        let hit = self.cloud.hub.strikes(what, odds);
+        let hit = self.cloud.hub.strikes(odds);
         if hit {
             self.cloud.hub.note(format_args!("remote fault: {what}"));
         }
@@ -182,11 +182,10 @@ impl State {
         let Some(id) = self.locate(target) else {
             return fail(ErrorKind::NotFound, &target.path);
         };
-        let checks = self.nature.conditional || self.nature.by_path;
         let found = self.stamp(id);
         let same = found.as_ref() == Some(expected)
             || (self.is_dir(id) && found.is_some_and(|f| f.item == expected.item));
-        if checks && !same {
+        if !same {
             return fail(ErrorKind::Changed, &target.path);
         }
         Ok(id)
@@ -221,15 +220,16 @@ impl Desk<'_> {
     /// Into the recycle bin, by the engine.
     fn discard(&mut self, id: u64) {
         let Some(item) = self.state.items.get(&id).cloned() else { return };
+        let path = self.state.path(id);
         self.state.remove(id);
-        self.dropped(item);
+        self.dropped(item, &path);
     }
 
-    fn dropped(&mut self, item: Item) {
+    fn dropped(&mut self, item: Item, path: &str) {
         if item.kind == Kind::File {
             let copies = self.state.copies(&item.content);
             self.state.bin.push(item.content.clone());
-            self.cloud.hub.removed_by_engine(Side::Remote, &item.content, copies);
+            self.cloud.hub.removed_by_engine(Side::Remote, path, &item.content, copies);
         }
     }
 
@@ -267,11 +267,18 @@ impl Desk<'_> {
         match (there, self.state.nature.same_name) {
             (Some(id), _) if self.state.is_dir(id) => return fail(ErrorKind::AlreadyExists, name),
             (Some(id), SameName::Replaces) => {
-                let version = self.state.fresh();
+                let (version, path) = (self.state.fresh(), self.state.path(id));
                 if let Some(item) = self.state.items.get_mut(&id) {
-                    let old = Item { content: content.clone(), version, ..item.clone() };
-                    let old = std::mem::replace(item, old);
-                    self.dropped(old);
+                    let new = Item { content: content.clone(), version, ..item.clone() };
+                    let old = std::mem::replace(item, new);
+                    if self.state.nature.conditional {
+                        self.dropped(old, &path);
+                    } else {
+                        // EE-05: no such service lets us close this race of one request. What it
+                        // hides is in the version store.
+                        self.cloud.hub.hidden_by_race(&old.content);
+                        self.state.bin.push(old.content);
+                    }
                 }
                 return Ok(id);
             }

@@ -20,13 +20,13 @@ use super::{Body, Inode, Result, SimDisk, State, error};
 
 /// The disk as one life of the engine reaches it.
 #[derive(Clone)]
-pub struct DiskPort {
+pub(crate) struct DiskPort {
     disk: Arc<SimDisk>,
     life: Life,
 }
 
 impl DiskPort {
-    pub fn new(disk: Arc<SimDisk>, life: Life) -> DiskPort {
+    pub(crate) fn new(disk: Arc<SimDisk>, life: Life) -> DiskPort {
         DiskPort { disk, life }
     }
 
@@ -44,7 +44,7 @@ impl DiskPort {
         if self.lock().unmounted {
             return error(FsErrorKind::RootLost, what);
         }
-        if self.disk.hub.strikes("disk io", |o| o.disk_io) {
+        if self.disk.hub.strikes(|o| o.disk_io) {
             self.disk.hub.note(format_args!("local fault: {what}: EIO"));
             return error(FsErrorKind::Io, what);
         }
@@ -54,7 +54,7 @@ impl DiskPort {
     /// The flush at the end of every change, which may fail after the change was made.
     async fn flush(&self, what: &str) -> Result<()> {
         self.pause().await;
-        if self.disk.hub.strikes("disk io late", |o| o.disk_io_late) {
+        if self.disk.hub.strikes(|o| o.disk_io_late) {
             self.disk.hub.note(format_args!("local fault: {what}: flush failed"));
             return error(FsErrorKind::Io, what);
         }
@@ -63,7 +63,7 @@ impl DiskPort {
     }
 
     fn room(&self, what: &str) -> Result<()> {
-        if self.disk.hub.strikes("disk full", |o| o.disk_full) {
+        if self.disk.hub.strikes(|o| o.disk_full) {
             return error(FsErrorKind::Full, what);
         }
         Ok(())
@@ -146,7 +146,12 @@ impl LocalFs for DiskPort {
         state.entry_at(path).map(Some)
     }
 
-    async fn open(&self, path: &RelPath, expected: &Stamp) -> Result<Box<dyn FileReader>> {
+    async fn open(
+        &self,
+        path: &RelPath,
+        expected: &Stamp,
+        from: u64,
+    ) -> Result<Box<dyn FileReader>> {
         self.enter("open").await?;
         let state = self.lock();
         let ino = state.file(path, expected)?;
@@ -156,13 +161,13 @@ impl LocalFs for DiskPort {
             path: path.clone(),
             expected: expected.clone(),
             ino,
-            at: 0,
+            at: usize::try_from(from).expect("a small file"),
             last,
         }))
     }
 
     async fn hash(&self, path: &RelPath, expected: &Stamp, algo: HashAlgo) -> Result<ContentHash> {
-        let mut reader = self.open(path, expected).await?;
+        let mut reader = self.open(path, expected, 0).await?;
         let mut hasher = Hasher::new(algo);
         loop {
             let bytes = reader.read(1 << 16).await?;
@@ -204,9 +209,9 @@ impl LocalFs for DiskPort {
         self.lock().file(at, expected)?;
         // RACE: between this look and the exchange a user may write.
         self.pause().await;
-        let entry = self.exchange(sealed.key, at)?;
+        let entry = self.exchange(sealed.key, at, expected)?;
         self.pause().await;
-        let kept = self.put_displaced(sealed.key, expected, aside)?;
+        let kept = self.put_displaced(sealed.key, at, expected, aside)?;
         self.flush("install").await?;
         Ok(match kept {
             None => Installed::Clean(entry),
@@ -216,16 +221,22 @@ impl LocalFs for DiskPort {
 
     async fn discard(&self, key: StageKey) -> Result<()> {
         self.enter("discard").await?;
-        let mut state = self.lock();
-        if let Some(ino) = state.image.stage.remove(&(key.0, false)) {
-            state.image.free(ino);
+        {
+            let mut state = self.lock();
+            if let Some(ino) = state.image.stage.remove(&(key.0, false)) {
+                state.image.free(ino);
+                state.changed();
+                state.commit();
+            }
+            let Some(ino) = state.image.stage.get(&(key.0, true)).copied() else { return Ok(()) };
+            if !state.image.replaced.contains(&ino) {
+                return error(FsErrorKind::Changed, format!("{} is what a user wrote", key.0));
+            }
+            state.image.stage.remove(&(key.0, true));
+            self.take(&mut state, ino, &RelPath::root());
             state.changed();
-            state.commit();
         }
-        if state.image.stage.contains_key(&(key.0, true)) {
-            return error(FsErrorKind::Changed, format!("{} is what a user wrote", key.0));
-        }
-        Ok(())
+        self.flush("discard").await
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>> {
@@ -233,22 +244,9 @@ impl LocalFs for DiskPort {
         let state = self.lock();
         let left = state.image.stage.iter().map(|((key, displaced), ino)| Leftover {
             key: StageKey(*key),
-            displaced: if *displaced { state.image.stamp(*ino) } else { None },
+            displaced: *displaced && !state.image.replaced.contains(ino),
         });
         Ok(left.collect())
-    }
-
-    async fn retire(&self, key: StageKey, was: &RelPath) -> Result<()> {
-        self.enter("retire").await?;
-        {
-            let mut state = self.lock();
-            if let Some(ino) = state.image.stage.remove(&(key.0, true)) {
-                self.note(format_args!("retire {} of {was}", key.0));
-                self.take(&mut state, ino);
-                state.changed();
-            }
-        }
-        self.flush("retire").await
     }
 
     async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()> {
@@ -333,7 +331,7 @@ impl LocalFs for DiskPort {
             }
             self.note(format_args!("trash {path}"));
             state.image.unlink(path);
-            self.take(&mut state, ino);
+            self.take(&mut state, ino, path);
             state.changed();
         }
         self.flush("trash").await
@@ -362,51 +360,59 @@ impl LocalFs for DiskPort {
 }
 
 impl DiskPort {
-    /// Adds the first half of a folder to the listing and returns where it ended, or the rest.
+    /// Adds the first half of a folder to the listing, and says where it ended in which folder; then
+    /// the rest of that folder, wherever it is by then.
     fn read_half(
         &self,
         dir: &RelPath,
-        from: Option<Name>,
+        from: Option<(u64, Name)>,
         listing: &mut Listing,
-    ) -> Result<Option<Name>> {
+    ) -> Result<Option<(u64, Name)>> {
         let state = self.lock();
         if state.unmounted {
             return error(FsErrorKind::RootLost, dir);
         }
         state.readable(dir, true)?;
-        let children = state.image.find(dir).and_then(|ino| state.image.children(ino));
-        let Some(children) = children else { return error(FsErrorKind::NotFound, dir) };
+        let ino = from.as_ref().map(|(ino, _)| *ino).or_else(|| state.image.find(dir));
+        let opened = ino.and_then(|ino| Some((ino, state.image.children(ino)?)));
+        let (ino, children) = match (opened, &from) {
+            (Some(opened), _) => opened,
+            // Removed since it was opened: nothing more is in it.
+            (None, Some(_)) => return Ok(None),
+            (None, None) => return error(FsErrorKind::NotFound, dir),
+        };
+        listing.of = state.image.stamp(ino).map(|stamp| stamp.item);
         let split = match from {
             None => children.keys().nth(self.disk.hub.below(children.len() + 1)).cloned(),
             Some(_) => None,
         };
-        for (name, ino) in children {
-            let before = split.as_ref().is_some_and(|split| name >= split);
-            if before || from.as_ref().is_some_and(|from| name < from) {
+        for (name, child) in children {
+            let is_later = split.as_ref().is_some_and(|split| name >= split);
+            if is_later || from.as_ref().is_some_and(|(_, from)| name < from) {
                 continue;
             }
-            match state.image.entry(name, *ino) {
+            match state.image.entry(name, *child) {
                 Some(entry) => listing.entries.push(entry),
                 None => listing
                     .skipped
                     .push(Skipped { name: name.as_str().to_owned(), reason: SkipReason::Symlink }),
             }
             if name.as_str() == IGNORE_FILE
-                && let Some(text) = state.image.content(*ino)
+                && let Some(text) = state.image.content(*child)
             {
                 listing.ignore_file = Some(String::from_utf8_lossy(&text).into_owned());
             }
         }
-        Ok(split)
+        Ok(split.map(|split| (ino, split)))
     }
 
     /// Into the trash: a user's version that nobody took away must not get there.
-    fn take(&self, state: &mut State, ino: u64) {
+    fn take(&self, state: &mut State, ino: u64, path: &RelPath) {
         state.touch_ctime(&self.disk.hub, ino);
         state.image.trash.push(ino);
         if let Some(content) = state.image.content(ino) {
             let copies = state.copies(&content);
-            self.disk.hub.removed_by_engine(Side::Local, &content, copies);
+            self.disk.hub.removed_by_engine(Side::Local, path.as_str(), &content, copies);
         }
     }
 
@@ -426,7 +432,7 @@ impl DiskPort {
     }
 
     /// Swaps a staged file with whatever file is at `at`.
-    fn exchange(&self, key: StageKey, at: &RelPath) -> Result<Entry> {
+    fn exchange(&self, key: StageKey, at: &RelPath, expected: &Stamp) -> Result<Entry> {
         let mut state = self.lock();
         state.readable(at, false)?;
         let old = state.image.find(at).filter(|ino| state.image.content(*ino).is_some());
@@ -436,6 +442,9 @@ impl DiskPort {
         };
         state.image.link(at, new);
         state.image.stage.insert((key.0, true), old);
+        if state.image.stamp(old).is_some_and(|found| found.is_renamed(expected)) {
+            state.image.replaced.insert(old);
+        }
         state.touch_ctime(&self.disk.hub, old);
         self.shown(&mut state, new, at);
         state.entry_at(at)
@@ -453,6 +462,7 @@ impl DiskPort {
     fn put_displaced(
         &self,
         key: StageKey,
+        at: &RelPath,
         expected: &Stamp,
         aside: &RelPath,
     ) -> Result<Option<RelPath>> {
@@ -460,7 +470,7 @@ impl DiskPort {
         let Some(ino) = state.image.stage.get(&(key.0, true)).copied() else { return Ok(None) };
         let found = state.image.stamp(ino);
         let kept = if found.is_some_and(|found| found.is_renamed(expected)) {
-            self.take(&mut state, ino);
+            self.take(&mut state, ino, at);
             None
         } else {
             state.writable_parent(aside)?;

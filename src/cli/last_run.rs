@@ -1,0 +1,87 @@
+//! How the last run of a pair ended, kept in its state database for `status`.
+
+use serde::{Deserialize, Serialize};
+
+use super::context::Pair;
+use super::exit::{Exit, Failure};
+use super::runner::exit_of;
+use crate::clock::Timestamp;
+use crate::engine::Summary;
+use crate::pair::RunReport;
+use crate::store::Store;
+
+const KEY: &str = "last_run";
+const SUCCESS_KEY: &str = "last_success";
+/// Skipped items that are kept by name. The rest are only counted by their run.
+const SKIPPED_MAX: usize = 1000;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct LastRun {
+    /// Seconds since the epoch.
+    ended_at: i64,
+    code: u8,
+    /// Why it could not run to its end.
+    pub(super) message: Option<String>,
+    pub(super) summary: Option<Summary>,
+}
+
+impl LastRun {
+    pub(super) fn of(outcome: &Result<RunReport, Failure>, now: Timestamp) -> LastRun {
+        let (exit, message, summary) = match outcome {
+            Ok(report) => {
+                let mut summary = report.summary.clone();
+                summary.skipped.truncate(SKIPPED_MAX);
+                (exit_of(&report.summary), None, Some(summary))
+            }
+            Err(failure) => (failure.exit, Some(failure.message.clone()), None),
+        };
+        LastRun { ended_at: now.seconds(), code: exit.code(), message, summary }
+    }
+
+    pub(super) fn ended_at(&self) -> Timestamp {
+        Timestamp::from_seconds(self.ended_at)
+    }
+
+    pub(super) fn exit(&self) -> Exit {
+        Exit::from_code(self.code).unwrap_or(Exit::Fatal)
+    }
+
+    /// Keeps it. That this fails is no reason to fail a run that is over.
+    pub(super) fn record(&self, pair: &Pair) {
+        let Ok(text) = serde_json::to_string(self) else { return };
+        let written = Store::edit_records(&pair.state_db).and_then(|store| match store {
+            None => Ok(()),
+            Some(mut store) => store.write(|tx| {
+                tx.set_meta(KEY, &text)?;
+                match self.exit() {
+                    Exit::InSync | Exit::Remaining => {
+                        tx.set_meta(SUCCESS_KEY, &self.ended_at.to_string())
+                    }
+                    Exit::SomeFailed
+                    | Exit::Usage
+                    | Exit::Held
+                    | Exit::Unavailable
+                    | Exit::Busy
+                    | Exit::Fatal
+                    | Exit::MaxTransfer
+                    | Exit::MaxDuration
+                    | Exit::LoginNeeded
+                    | Exit::BadConfig
+                    | Exit::Interrupted => Ok(()),
+                }
+            }),
+        });
+        if let Err(error) = written {
+            tracing::warn!(pair = pair.config.name, %error, "the end of the run was not recorded");
+        }
+    }
+
+    pub(super) fn read(store: &Store) -> Option<LastRun> {
+        serde_json::from_str(&store.meta(KEY).ok()??).ok()
+    }
+
+    /// When everything that could be synced last was.
+    pub(super) fn last_success(store: &Store) -> Option<Timestamp> {
+        store.meta(SUCCESS_KEY).ok()??.parse().ok().map(Timestamp::from_seconds)
+    }
+}

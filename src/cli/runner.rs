@@ -1,0 +1,254 @@
+//! Opens the two sides of a pair under its lock, runs the engine on them, and says what the outcome
+//! means for the exit code.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::connect::{self, NoRemote, folder_of};
+use super::context::{Pair, shown};
+use super::exit::{Exit, Failure};
+use super::interrupt::Interrupt;
+use super::last_run::LastRun;
+use super::text::printable;
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::units::DeleteLimit;
+use crate::daemon::lock::{LockError, PairLock};
+use crate::drive::Observer;
+use crate::engine::{Fatal, Stop, Summary};
+use crate::exec::Lanes;
+use crate::local::os::{OsFs, OsOptions};
+use crate::local::root::{OpenError, Symlinks};
+use crate::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
+use crate::plan::BrakeLimits;
+use crate::remote::Remote;
+use crate::tree::path::CONTROL_DIR;
+
+/// What a command adds to the configuration of a pair.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extras {
+    pub(super) max_delete: Option<DeleteLimit>,
+    pub(super) max_transfer: Option<u64>,
+    pub(super) max_duration: Option<std::time::Duration>,
+    pub(super) force: bool,
+}
+
+/// How many operations that move no content run at once.
+const STRUCTURE_LANES: usize = 8;
+
+impl Pair {
+    fn settings(&self, extras: &Extras) -> PairSettings {
+        let limit = extras.max_delete.unwrap_or(self.config.max_delete);
+        PairSettings {
+            mode: self.config.mode,
+            conflict: self.config.conflict,
+            brake: BrakeLimits {
+                share_percent: limit.share_percent,
+                count: limit.count,
+                lifted: extras.force,
+            },
+            ignore: self.config.ignore.clone(),
+            host: host(),
+            lanes: Lanes {
+                uploads: self.limits.parallel_uploads,
+                downloads: self.limits.parallel_downloads,
+                structure: STRUCTURE_LANES,
+            },
+            max_transfer: extras.max_transfer,
+            max_duration: extras.max_duration,
+            settle: None,
+        }
+    }
+
+    /// The local folder, as a disk. Changes nothing in it.
+    pub(super) fn open_local(&self) -> Result<OsFs, Failure> {
+        let symlinks = if self.config.symlinks_follow { Symlinks::Follow } else { Symlinks::Skip };
+        let options = OsOptions { symlinks, clock: Arc::new(SystemClock) };
+        OsFs::open(&self.config.local, options).map_err(|error| self.not_opened("local", &error))
+    }
+
+    pub(super) fn open_remote(&self) -> Result<Arc<dyn Remote>, Failure> {
+        let state_dir = self.state_db.parent().unwrap_or(Path::new(""));
+        connect::open(&self.config.remote, self.remote.as_ref(), state_dir).map_err(|error| {
+            match error {
+                NoRemote::Folder(error) => self.not_opened("remote", &error),
+                other => other.failure(&self.config.name),
+            }
+        })
+    }
+
+    /// A root that was there and is not any more is most likely a disk that is not mounted: that
+    /// halts the pair. One that never was is a mistake of whoever named it.
+    fn not_opened(&self, side: &str, error: &OpenError) -> Failure {
+        let words = printable(&error.to_string());
+        let halted = format!("{}: {side} root: {words}", self.name());
+        match (error, self.state_db.exists()) {
+            (OpenError::Missing(_) | OpenError::NotAFolder(_), true) => Failure::new(
+                Exit::Held,
+                format!("{halted} (is a disk not mounted?). Nothing was changed"),
+            ),
+            (OpenError::Missing(_) | OpenError::NotAFolder(_), false) => {
+                let folder = if side == "local" { &self.config.local } else { &self.remote_path() };
+                Failure::config(format!("{halted}. Make it first: mkdir -p {}", shown(folder)))
+            }
+            (OpenError::NotReadable(_) | OpenError::Other { .. }, _) => Failure::fatal(halted),
+        }
+    }
+
+    fn remote_path(&self) -> std::path::PathBuf {
+        folder_of(&self.config.remote, self.remote.as_ref()).unwrap_or_default()
+    }
+
+    pub(super) fn sides(&self) -> Result<Sides, Failure> {
+        Ok(Sides {
+            local: Arc::new(self.open_local()?),
+            remote: self.open_remote()?,
+            clock: Arc::new(SystemClock),
+        })
+    }
+
+    /// Makes this process the only one that works on the pair, until the lock is dropped.
+    pub(super) fn lock(&self) -> Result<PairLock, Failure> {
+        if let Some(dir) = self.lock.parent() {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.map_err(|error| {
+                Failure::fatal(format!("{}: make {}: {error}", self.name(), shown(dir)))
+            })?;
+        }
+        let mut paths = vec![self.lock.clone()];
+        // The root as well: another state folder does not mean another owner. It has no control
+        // folder before its first sync, and a lock is no reason to make one on a wrong disk.
+        let control = self.config.local.join(CONTROL_DIR);
+        if control.is_dir() {
+            paths.push(control.join("lock"));
+        }
+        PairLock::acquire(&paths).map_err(|error| {
+            let exit = match &error {
+                LockError::Held { .. } => Exit::Busy,
+                LockError::Io { .. } => Exit::Fatal,
+            };
+            Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
+        })
+    }
+
+    /// Whether another process works on the pair just now.
+    pub(super) fn is_locked(&self) -> bool {
+        let Ok(lock) = File::options().write(true).open(&self.lock) else { return false };
+        matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Runs the pair under its lock until it is in sync or cannot get further, and records how it
+    /// ended. With `Conduct::Pretend` nothing is locked, changed or recorded.
+    pub(super) async fn run(
+        &self,
+        extras: &Extras,
+        conduct: Conduct,
+        observer: &dyn Observer,
+        interrupt: &Interrupt,
+    ) -> Result<RunReport, Failure> {
+        let _lock = match conduct {
+            Conduct::Act => Some(self.lock()?),
+            Conduct::Pretend => None,
+        };
+        let outcome = self.run_locked(extras, conduct, observer, interrupt).await;
+        if conduct == Conduct::Act {
+            LastRun::of(&outcome, SystemClock.now()).record(self);
+        }
+        outcome
+    }
+
+    async fn run_locked(
+        &self,
+        extras: &Extras,
+        conduct: Conduct,
+        observer: &dyn Observer,
+        interrupt: &Interrupt,
+    ) -> Result<RunReport, Failure> {
+        let sides = self.sides()?;
+        let settings = self.settings(extras);
+        if conduct == Conduct::Act {
+            self.make_database()?;
+        }
+        let id = fresh_id().map_err(|error| self.failed(&error))?;
+        let ran =
+            pair::run(&settings, &self.state_db, &sides, &id, conduct, observer, interrupt.wait());
+        let report = ran.await.map_err(|error| self.run_failed(&error))?;
+        if conduct == Conduct::Act {
+            self.expire_trash().await;
+        }
+        Ok(report)
+    }
+
+    /// The database knows all names, so nobody else may read it, wherever the state folder is.
+    fn make_database(&self) -> Result<(), Failure> {
+        let mut options = File::options();
+        let made =
+            options.create(true).truncate(false).write(true).mode(0o600).open(&self.state_db);
+        made.map(drop).map_err(|error| {
+            Failure::fatal(format!("{}: make {}: {error}", self.name(), shown(&self.state_db)))
+        })
+    }
+
+    /// What is in the trash longer than it is kept goes. A failure waits for the next run.
+    async fn expire_trash(&self) {
+        let folders = std::iter::once(self.config.local.clone())
+            .chain(folder_of(&self.config.remote, self.remote.as_ref()));
+        for folder in folders {
+            let Ok(disk) = OsFs::open(&folder, OsOptions::default()) else { continue };
+            match disk.expire_trash(SystemClock.now(), self.config.trash_keep).await {
+                Ok(0) => {}
+                Ok(files) => tracing::info!(pair = self.config.name, files, "trash aged out"),
+                Err(error) => tracing::warn!(pair = self.config.name, %error, "trash not cleaned"),
+            }
+        }
+    }
+
+    fn run_failed(&self, error: &RunError) -> Failure {
+        let exit = match error {
+            RunError::Halted { .. } => Exit::Held,
+            RunError::Fatal(Fatal::RootLost { .. }) => Exit::Held,
+            RunError::Unavailable { .. } | RunError::Fatal(Fatal::Unavailable { .. }) => {
+                Exit::Unavailable
+            }
+            RunError::Auth { .. } | RunError::Fatal(Fatal::Auth { .. }) => Exit::LoginNeeded,
+            RunError::Side { .. } | RunError::Fatal(Fatal::Store(_)) => Exit::Fatal,
+        };
+        Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
+    }
+}
+
+/// The code of a run that came to its end.
+pub(super) fn exit_of(summary: &Summary) -> Exit {
+    let stop = match summary.stop {
+        None => Exit::InSync,
+        Some(Stop::Interrupted) => Exit::Interrupted,
+        Some(Stop::MaxTransfer) => Exit::MaxTransfer,
+        Some(Stop::MaxDuration) => Exit::MaxDuration,
+    };
+    let remains = summary.conflicts > 0 || !summary.skipped.is_empty();
+    [
+        (summary.held > 0, Exit::Held),
+        (summary.failed > 0, Exit::SomeFailed),
+        (remains, Exit::Remaining),
+    ]
+    .into_iter()
+    .filter(|(applies, _)| *applies)
+    .fold(stop, |worst, (_, exit)| worst.or_worse(exit))
+}
+
+/// Unique, and fit for a file name.
+fn fresh_id() -> Result<String, getrandom::Error> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// This computer's name, as far as it fits into a file name everywhere.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let first = name.trim().split('.').next().unwrap_or_default();
+    let plain: String =
+        first.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(32).collect();
+    if plain.is_empty() { "host".to_owned() } else { plain }
+}

@@ -1,0 +1,212 @@
+//! `sync --once`, `sync --dry-run` and `plan`.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use super::args::{AdHoc, PlanArgs, SyncArgs};
+use super::context::{Context, Pair};
+use super::exit::{Exit, Failure};
+use super::interrupt::Interrupt;
+use super::lines::{self, Sums, Tense};
+use super::out::{Out, say};
+use super::progress::Progress;
+use super::runner::{Extras, exit_of};
+use super::text::printable;
+use crate::drive::Observer;
+use crate::engine::OpReport;
+use crate::engine::report::OpResult;
+use crate::pair::Conduct;
+
+/// How a run is shown.
+#[derive(Clone, Copy)]
+struct Show {
+    json: bool,
+    progress: bool,
+    /// Only errors and the end.
+    quiet: bool,
+}
+
+pub(super) fn sync(args: &SyncArgs, context: &Context) -> Result<Exit, Failure> {
+    if !args.once && !args.dry_run {
+        return Err(Failure::usage(
+            "continuous sync is not in this version: use `foldsync sync --once`",
+        ));
+    }
+    let extras = Extras {
+        max_delete: args.max_delete,
+        max_transfer: args.max_transfer.map(|size| size.0),
+        max_duration: args.max_duration.map(|span| span.0),
+        force: args.force,
+    };
+    let show = Show { json: args.json, progress: args.progress, quiet: context.global.quiet };
+    let conduct = if args.dry_run { Conduct::Pretend } else { Conduct::Act };
+    run(&args.pairs, &args.ad_hoc, &extras, conduct, show, context)
+}
+
+pub(super) fn plan(args: &PlanArgs, context: &Context) -> Result<Exit, Failure> {
+    let names: Vec<String> = args.pair.iter().cloned().collect();
+    let show = Show { json: args.json, progress: false, quiet: context.global.quiet };
+    run(&names, &args.ad_hoc, &Extras::default(), Conduct::Pretend, show, context)
+}
+
+fn run(
+    names: &[String],
+    ad_hoc: &AdHoc,
+    extras: &Extras,
+    conduct: Conduct,
+    show: Show,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    let pairs = context.pairs(names, ad_hoc)?;
+    let runtime = super::runtime()?;
+    runtime.block_on(async {
+        let interrupt = Interrupt::listen()
+            .map_err(|error| Failure::fatal(format!("listen to signals: {error}")))?;
+        let begun = Instant::now();
+        let mut sums = Sums::default();
+        let mut exit = Exit::InSync;
+        for pair in &pairs {
+            // One pair that cannot run is no reason to leave the others behind.
+            match run_pair(pair, extras, conduct, show, context, &interrupt, &mut sums).await {
+                Ok(code) => exit = exit.or_worse(code),
+                Err(failure) => {
+                    context.out.flush();
+                    say(format!("foldsync: {}", failure.message));
+                    exit = exit.or_worse(failure.exit);
+                }
+            }
+            if interrupt.is_set() {
+                exit = exit.or_worse(Exit::Interrupted);
+                break;
+            }
+        }
+        if show.json {
+            sums.print_json(&context.out, exit, begun.elapsed());
+        }
+        Ok(exit)
+    })
+}
+
+async fn run_pair(
+    pair: &Pair,
+    extras: &Extras,
+    conduct: Conduct,
+    show: Show,
+    context: &Context,
+    interrupt: &Interrupt,
+    sums: &mut Sums,
+) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let out = &context.out;
+    let tense = match conduct {
+        Conduct::Act => Tense::Done,
+        Conduct::Pretend => Tense::Planned,
+    };
+    let observer = Watcher::new(pair, tense, show, context);
+    let ticking = observer.progress.as_ref().map(Progress::tick);
+    let ran = pair.run(extras, conduct, &observer, interrupt).await;
+    drop(ticking);
+    observer.finish();
+    let report = ran?;
+    if let Some(path) = &report.set_aside {
+        say(format!(
+            "foldsync: {}: the state database was damaged and is kept as {}; both sides were merged",
+            pair.name(),
+            super::context::shown(path)
+        ));
+    }
+    sums.add(&report.summary, report.requests);
+    if !show.json {
+        lines::summary_text(out, pair, &report.summary, tense, begun.elapsed());
+    }
+    out.flush();
+    Ok(exit_of(&report.summary))
+}
+
+/// Prints operations as they end, or keeps those of a plan to print them in order.
+struct Watcher {
+    pair: String,
+    tense: Tense,
+    show: Show,
+    out: Out,
+    progress: Option<Progress>,
+    planned: Mutex<Vec<OpReport>>,
+}
+
+impl Watcher {
+    fn new(pair: &Pair, tense: Tense, show: Show, context: &Context) -> Watcher {
+        let progress = show.progress.then(|| Progress::new(&pair.name()));
+        Watcher {
+            pair: pair.config.name.clone(),
+            tense,
+            show,
+            out: context.out.clone(),
+            progress,
+            planned: Mutex::default(),
+        }
+    }
+
+    fn print(&self, report: &OpReport) {
+        let failed = report.result == OpResult::Failed;
+        if self.show.json {
+            lines::op_json(&self.out, &self.pair, report, self.tense);
+        } else if !self.show.quiet || failed {
+            let line = lines::op_text(&self.out, report);
+            match &self.progress {
+                Some(progress) => progress.above(|| self.out.line(&line)),
+                None => self.out.line(&line),
+            }
+            self.out.flush();
+        }
+    }
+
+    /// A plan is printed sorted, so that two plans can be compared.
+    fn finish(&self) {
+        let mut planned = std::mem::take(&mut *self.lock());
+        planned.sort_by(|a, b| (&a.path, a.op.as_str()).cmp(&(&b.path, b.op.as_str())));
+        planned.iter().for_each(|report| self.print(report));
+        if let Some(progress) = &self.progress {
+            progress.finish();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<OpReport>> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Watcher {
+    fn operation_ended(&self, report: &OpReport) {
+        log(&self.pair, report, self.tense);
+        if let Some(progress) = &self.progress {
+            progress.count(report);
+        }
+        if !report.op.is_visible() && report.result != OpResult::Failed {
+            return;
+        }
+        match self.tense {
+            Tense::Done => self.print(report),
+            Tense::Planned => self.lock().push(report.clone()),
+        }
+    }
+}
+
+fn log(pair: &str, report: &OpReport, tense: Tense) {
+    let (op, path) = (report.op.as_str(), printable(&report.path));
+    match (&report.error, tense) {
+        (_, Tense::Planned) => {}
+        (Some(error), Tense::Done) => {
+            let error = printable(error);
+            tracing::warn!(pair, op, object = path, error, "operation failed");
+        }
+        // A means to an end is not what somebody wants to know.
+        (None, Tense::Done) if !report.op.is_visible() => {
+            tracing::debug!(pair, op, object = path, "operation done");
+        }
+        (None, Tense::Done) => {
+            let size = report.bytes;
+            tracing::info!(pair, op, object = path, size, "operation done");
+        }
+    }
+}

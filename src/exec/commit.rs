@@ -1,0 +1,228 @@
+//! How an uploaded version gets its name on a remote that does not simply replace.
+//!
+//! Stage and swap: the new version goes up under a name of ours, the old one steps aside, the new one
+//! takes the name, and only then is the old one deleted. The content is never missing, the name for
+//! one call. Every half-way state is recognised by its names and rolled forward.
+
+use super::{Executor, Result, failure, remote_failure};
+use crate::engine::job::{Expected, Failure, FailureKind, Target};
+use crate::remote::{Known, Locator, SameName};
+use crate::tree::path::INTERNAL_PREFIX;
+use crate::tree::{Entry, Kind, Name, Side, Stamp};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The upload itself makes or replaces the file.
+    InPlace,
+    Swap,
+}
+
+/// The name of a new version that is not in place yet.
+pub(super) fn staged_name(key: u64) -> Name {
+    Name::new(&format!("{INTERNAL_PREFIX}{key:016x}")).expect("a valid name")
+}
+
+/// The name of an old version that made room.
+fn replaced_name(key: u64) -> Name {
+    Name::new(&format!("{INTERNAL_PREFIX}{key:016x}.old")).expect("a valid name")
+}
+
+/// What a folder holds of a swap.
+#[derive(Default)]
+struct Swap {
+    new: Option<Entry>,
+    current: Option<Entry>,
+    old: Option<Entry>,
+}
+
+impl Executor {
+    pub(super) fn way(&self, replaces: bool) -> Way {
+        let capabilities = self.remote.capabilities();
+        match (capabilities.same_name, capabilities.content_hash) {
+            (Known::Is(SameName::Replaces), _) => Way::InPlace,
+            // After a kill, an entry with our name, size and hash is our upload.
+            (_, Some(_)) if !replaces => Way::InPlace,
+            (Known::Is(_) | Known::Unknown, _) => Way::Swap,
+        }
+    }
+
+    /// Whether uploads are put in place by swapping names.
+    pub fn swaps(&self, replaces: bool) -> bool {
+        self.way(replaces) == Way::Swap
+    }
+
+    /// Gives a staged version its name in place of `over`.
+    pub(super) async fn swap_in(
+        &self,
+        key: u64,
+        staged: Option<Entry>,
+        to: &Target,
+        over: Option<&Expected>,
+    ) -> Result<Entry> {
+        let new = match staged {
+            Some(entry) => entry,
+            None => self.find_staged(key, to).await?,
+        };
+        if let Some(over) = over
+            && let Err(changed) = self.check_unchanged(over).await
+        {
+            let dropped = self.delete_entry(&to.parent, &new).await;
+            return Err(Failure { unfinished: dropped.is_err(), ..changed });
+        }
+        match self.swap(key, &new, to, over).await {
+            Ok(entry) => Ok(entry),
+            Err(failed) => {
+                // Half-way states are ours: they are not left behind if that can be helped.
+                let old = over.map(|over| &over.stamp);
+                let rolled = self.roll_forward(key, &to.parent, &to.name, old).await;
+                Err(Failure { unfinished: rolled.is_err(), ..failed })
+            }
+        }
+    }
+
+    /// The new version, whose upload did not say what it made. It is there, so if it is not seen, the
+    /// next start goes on.
+    async fn find_staged(&self, key: u64, to: &Target) -> Result<Entry> {
+        let found = match self.find_swap(key, &to.parent, &to.name).await {
+            Ok(swap) => swap.new.ok_or_else(|| {
+                let text = format!("{}: the upload is not to be found", to.path());
+                failure(FailureKind::Transient, Side::Remote, text)
+            }),
+            Err(failed) => Err(failed),
+        };
+        found.map_err(|failed| Failure { unfinished: true, ..failed })
+    }
+
+    /// Removes a new version that will not be put in place.
+    pub(super) async fn drop_staged(&self, key: u64, to: &Target) -> Result<()> {
+        match self.find_swap(key, &to.parent, &to.name).await?.new {
+            Some(new) => self.delete_entry(&to.parent, &new).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn swap(
+        &self,
+        key: u64,
+        new: &Entry,
+        to: &Target,
+        over: Option<&Expected>,
+    ) -> Result<Entry> {
+        let mut replaced = None;
+        if let Some(over) = over {
+            let aside = replaced_name(key);
+            let moved = self.remote.relocate(&over.locator, &over.stamp, &to.parent, &aside).await;
+            let moved = moved.map_err(remote_failure)?;
+            if !is_version(&moved, &over.stamp) {
+                // Written since the last look: it gets its name back.
+                self.rename_entry(&to.parent, &moved, &to.name).await?;
+                let text = format!("{} was changed meanwhile", over.locator.path);
+                return Err(failure(FailureKind::Changed, Side::Remote, text));
+            }
+            replaced = Some(moved);
+        }
+        let staged = locator(&to.parent, new);
+        let entry = self
+            .remote
+            .relocate(&staged, &new.stamp(), &to.parent, &to.name)
+            .await
+            .map_err(remote_failure)?;
+        if let Some(replaced) = replaced {
+            self.delete_entry(&to.parent, &replaced).await?;
+        }
+        Ok(entry)
+    }
+
+    /// The last look before a version is replaced: it must still be the one that was planned on.
+    async fn check_unchanged(&self, over: &Expected) -> Result<()> {
+        if !self.remote.capabilities().stat {
+            return Ok(());
+        }
+        let now = self.remote.stat(&over.locator).await.map_err(remote_failure)?;
+        match now {
+            Some(entry) if entry.stamp() == over.stamp => Ok(()),
+            Some(_) | None => {
+                let text = format!("{} was changed meanwhile", over.locator.path);
+                Err(failure(FailureKind::Changed, Side::Remote, text))
+            }
+        }
+    }
+
+    /// Brings a swap that was cut short to its end, whichever half-way state it is in. `old` is the
+    /// version that was being replaced: nothing else is ever deleted.
+    pub async fn roll_forward(
+        &self,
+        key: u64,
+        parent: &Locator,
+        name: &Name,
+        old: Option<&Stamp>,
+    ) -> Result<()> {
+        let swap = self.find_swap(key, parent, name).await?;
+        match (&swap.new, &swap.current, &swap.old) {
+            (Some(new), None, _) => self.rename_entry(parent, new, name).await?,
+            // Not swapped yet, or somebody took the name: local still has the content.
+            (Some(new), Some(_), _) => self.delete_entry(parent, new).await?,
+            (None, None, Some(old)) => return self.rename_entry(parent, old, name).await,
+            (None, _, _) => {}
+        }
+        match (&swap.old, old) {
+            (Some(left), Some(old)) if left.item == old.item && is_version(left, old) => {
+                self.delete_entry(parent, left).await
+            }
+            // Somebody wrote to it in the last moment: people must see it.
+            (Some(left), Some(old)) if left.item == old.item => {
+                let text = format!("foldsync-recovered-{key:x}-{name}");
+                let name = Name::new(&text).unwrap_or_else(|_| name.clone());
+                self.rename_entry(parent, left, &name).await
+            }
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    async fn find_swap(&self, key: u64, parent: &Locator, name: &Name) -> Result<Swap> {
+        let (new, old) = (staged_name(key), replaced_name(key));
+        let mut swap = Swap::default();
+        let mut cursor = None;
+        loop {
+            let page = self.remote.list(parent, cursor).await.map_err(remote_failure)?;
+            for entry in page.listing.entries {
+                if entry.name == new {
+                    swap.new = Some(entry);
+                } else if entry.name == old {
+                    swap.old = Some(entry);
+                } else if entry.name == *name {
+                    swap.current = Some(entry);
+                }
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(swap);
+            }
+        }
+    }
+
+    async fn rename_entry(&self, parent: &Locator, entry: &Entry, name: &Name) -> Result<()> {
+        let from = locator(parent, entry);
+        let renamed = self.remote.relocate(&from, &entry.stamp(), parent, name).await;
+        renamed.map(drop).map_err(remote_failure)
+    }
+
+    async fn delete_entry(&self, parent: &Locator, entry: &Entry) -> Result<()> {
+        self.remote.delete(&locator(parent, entry), &entry.stamp()).await.map_err(remote_failure)
+    }
+}
+
+/// Whether an item that was renamed still is that version. Where the service has no hash, its `rev` may
+/// hold a date that a rename changes: only the size counts then.
+fn is_version(now: &Entry, stamp: &Stamp) -> bool {
+    now.size == stamp.size && (now.hash.is_none() || now.rev == stamp.rev)
+}
+
+fn locator(parent: &Locator, entry: &Entry) -> Locator {
+    Locator {
+        id: Some(entry.item.clone()),
+        path: parent.path.join(&entry.name),
+        parent_id: parent.id.clone(),
+        kind: Kind::File,
+    }
+}

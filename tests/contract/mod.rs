@@ -1,0 +1,3 @@
+//! Contracts that several implementations keep to.
+
+pub(crate) mod local_fs;
