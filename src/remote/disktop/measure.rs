@@ -2,7 +2,6 @@
 //!
 //! What was found is kept with its date, so that the cheaper way is used once it is proven.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind as IoErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -93,7 +92,7 @@ impl Findings {
 }
 
 impl DiskTop {
-    /// Some twenty requests and a few bytes in a scratch folder of the sandbox.
+    /// Some thirty requests and a few bytes in a scratch folder of the sandbox.
     pub async fn measure(&self) -> Result<Findings> {
         let name = Name::new(SCRATCH)
             .map_err(|error| RemoteError::new(ErrorKind::InvalidName, error.to_string()))?;
@@ -111,13 +110,7 @@ impl DiskTop {
     async fn try_out(&self, path: &str) -> Result<Findings> {
         let same_name = self.try_same_name(path).await?;
         self.clear(path).await?;
-        self.put(path, "Case", b"upper").await?;
-        // If the second is refused or takes the first one's place, the service does not tell them
-        // apart.
-        let second = self.put(path, "case", b"lower").await;
-        let names: BTreeSet<String> =
-            self.scratch(path).await?.iter().map(|entry| entry.name.to_string()).collect();
-        let ignores_case = second.is_err() || !names.contains("Case") || !names.contains("case");
+        let ignores_case = self.try_case(path).await?;
         self.clear(path).await?;
         let id_survives_move = self.try_rename(path).await?;
         Ok(Findings {
@@ -150,6 +143,19 @@ impl DiskTop {
         }
     }
 
+    /// With files and with folders: where a taken name makes a second item, only the other kind
+    /// tells. Whatever is refused, or takes the first one's place, is not told apart.
+    async fn try_case(&self, path: &str) -> Result<bool> {
+        self.put(path, "Case", b"upper").await?;
+        let file = self.put(path, "case", b"lower").await;
+        self.api.create_folder(path, "Folder").await?;
+        let folder = self.api.create_folder(path, "folder").await;
+        let entries = self.scratch(path).await?;
+        let shows = |name: &str| entries.iter().any(|entry| entry.name.as_str() == name);
+        let all = ["Case", "case", "Folder", "folder"].into_iter().all(shows);
+        Ok(file.is_err() || folder.is_err() || !all)
+    }
+
     async fn try_rename(&self, path: &str) -> Result<bool> {
         self.put(path, "before", b"moved").await?;
         let entries = self.scratch(path).await?;
@@ -169,9 +175,12 @@ impl DiskTop {
 
     async fn clear(&self, path: &str) -> Result<()> {
         for entry in self.scratch(path).await? {
-            if let Some(Id::File(id)) = Id::of(&entry.item) {
-                self.api.manage(&Change::Delete, &[Target::File(id)]).await?;
-            }
+            let target = match Id::of(&entry.item) {
+                Some(Id::File(id)) => Target::File(id),
+                Some(Id::Folder(id)) => Target::Folder(id),
+                None => continue,
+            };
+            self.api.manage(&Change::Delete, &[target]).await?;
         }
         Ok(())
     }
