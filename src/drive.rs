@@ -104,55 +104,92 @@ async fn finish_swap(
 /// Runs until the pair is in sync or cannot get further. `interrupt` ends the run early, in a
 /// consistent state.
 pub async fn run_once(
-    mut engine: Engine,
-    world: &World,
-    mut notes: mpsc::Receiver<Note>,
+    driver: &mut Driver,
     observer: &dyn Observer,
     interrupt: impl Future<Output = ()>,
 ) -> Result<Summary, Fatal> {
-    let mut tasks: JoinSet<Event> = JoinSet::new();
-    let mut events = vec![Event::Tick];
     let mut interrupt = std::pin::pin!(interrupt);
     let mut interrupted = false;
-    let mut saved: Vec<oneshot::Sender<()>> = Vec::new();
-    loop {
-        for command in engine.handle(world.clock.now(), std::mem::take(&mut events))? {
-            tasks.spawn(carry_out(world.clone(), command));
-        }
-        for waiting in saved.drain(..) {
-            // Who no longer waits for it does not miss it.
-            let _ = waiting.send(());
-        }
-        for report in engine.take_reports() {
-            observer.operation_ended(&report);
-        }
-        if engine.is_done() && tasks.is_empty() {
-            return engine.conclude();
-        }
-        let wake = engine.next_wake().map(|at| at.since(world.clock.now()));
-        if tasks.is_empty() && wake.is_none() {
-            // What was pretended ended at once, and nobody else will tell.
-            events.push(Event::Tick);
-            continue;
-        }
+    while !driver.turn(observer)? {
         tokio::select! {
             biased;
             () = &mut interrupt, if !interrupted => {
                 interrupted = true;
-                events.push(Event::Interrupt);
+                driver.tell(Event::Interrupt);
             }
-            Some(note) = notes.recv() => {
-                saved.push(note.saved);
-                events.push(Event::SessionBegun { node: note.node, session: note.session });
-            }
-            Some(event) = tasks.join_next() => events.push(landed(event)),
-            () = world.clock.sleep(wake.unwrap_or_default()), if wake.is_some() => {
-                events.push(Event::Tick);
-            }
-            else => events.push(Event::Tick),
+            () = driver.wait() => {}
         }
-        while let Some(event) = tasks.try_join_next() {
-            events.push(landed(event));
+    }
+    driver.engine.conclude()
+}
+
+/// An engine and what it has under way.
+pub struct Driver {
+    pub engine: Engine,
+    world: World,
+    notes: mpsc::Receiver<Note>,
+    tasks: JoinSet<Event>,
+    events: Vec<Event>,
+    /// Who waits for the next transaction.
+    unsaved: Vec<oneshot::Sender<()>>,
+}
+
+impl Driver {
+    pub fn new(engine: Engine, world: World, notes: mpsc::Receiver<Note>) -> Driver {
+        Driver {
+            engine,
+            world,
+            notes,
+            tasks: JoinSet::new(),
+            events: vec![Event::Tick],
+            unsaved: Vec::new(),
+        }
+    }
+
+    /// Puts an event before the engine at the next turn.
+    pub fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Lets the engine take in what happened, and starts what it asks for. True if nothing is under
+    /// way and nothing is left to do.
+    pub fn turn(&mut self, observer: &dyn Observer) -> Result<bool, Fatal> {
+        let events = std::mem::take(&mut self.events);
+        for command in self.engine.handle(self.world.clock.now(), events)? {
+            self.tasks.spawn(carry_out(self.world.clone(), command));
+        }
+        for waiting in self.unsaved.drain(..) {
+            // Who no longer waits for it does not miss it.
+            let _ = waiting.send(());
+        }
+        for report in self.engine.take_reports() {
+            observer.operation_ended(&report);
+        }
+        Ok(self.engine.is_done() && self.tasks.is_empty())
+    }
+
+    /// Waits for the next thing to happen. May be dropped at any point.
+    pub async fn wait(&mut self) {
+        let wake = self.engine.next_wake().map(|at| at.since(self.world.clock.now()));
+        if self.tasks.is_empty() && wake.is_none() {
+            // What was pretended ended at once, and nobody else will tell.
+            self.events.push(Event::Tick);
+            return;
+        }
+        tokio::select! {
+            biased;
+            Some(note) = self.notes.recv() => {
+                self.unsaved.push(note.saved);
+                self.events.push(Event::SessionBegun { node: note.node, session: note.session });
+            }
+            Some(event) = self.tasks.join_next() => self.events.push(landed(event)),
+            () = self.world.clock.sleep(wake.unwrap_or_default()), if wake.is_some() => {
+                self.events.push(Event::Tick);
+            }
+            else => self.events.push(Event::Tick),
+        }
+        while let Some(event) = self.tasks.try_join_next() {
+            self.events.push(landed(event));
         }
     }
 }

@@ -115,6 +115,11 @@ Examples:
     Ls(LsArgs),
     /// How much room a remote has
     About(AboutArgs),
+    /// Make a link by which others can fetch a file or folder
+    Share(ShareArgs),
+    /// Log in to a remote, and see or end a login
+    #[command(subcommand)]
+    Auth(AuthCommand),
     /// Check the configuration and this computer, and say what to do
     Doctor(DoctorArgs),
     /// Check or show the configuration
@@ -382,6 +387,45 @@ pub struct AboutArgs {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ShareArgs {
+    /// A path in a pair's local folder, or NAME:/PATH
+    pub path: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuthCommand {
+    /// Log in
+    #[command(after_help = "\
+Examples:
+  foldsync auth login top                   shows a code to enter on any device
+  foldsync auth login top --browser         opens a browser on this computer
+  foldsync auth login top --token-stdin < token.json")]
+    Login(LoginArgs),
+    /// Whether there is a login, and where it comes from
+    Status { remote: String },
+    /// Forget the login on this computer
+    Logout { remote: String },
+}
+
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// A remote of sync.toml
+    pub remote: String,
+    /// Show a code and a link; approve on any device
+    #[arg(long, group = "way")]
+    pub device: bool,
+    /// Open a browser on this computer
+    #[arg(long, group = "way")]
+    pub browser: bool,
+    /// Read the password from one line of standard input
+    #[arg(long, group = "way")]
+    pub password_stdin: bool,
+    /// Read the token from one line of standard input
+    #[arg(long, group = "way")]
+    pub token_stdin: bool,
 }
 
 #[derive(Debug, Args)]

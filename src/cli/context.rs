@@ -31,6 +31,10 @@ pub(super) struct Pair {
     pub(super) limits: Limits,
     pub(super) state_db: PathBuf,
     pub(super) lock: PathBuf,
+    /// Made by `--local` and `--remote`, not by the configuration.
+    ad_hoc: bool,
+    /// The only one of its configuration.
+    only: bool,
 }
 
 impl Pair {
@@ -45,11 +49,29 @@ impl Pair {
             remote,
             state_db: state_dir.join(format!("{}.db", pair.name)),
             lock: state_dir.join(format!("{}.lock", pair.name)),
+            ad_hoc: config.source.path.as_os_str().is_empty(),
+            only: config.pairs.len() == 1,
         }
     }
 
+    /// As people are told: the pair's name, or the folder where it has none.
     pub(super) fn name(&self) -> String {
-        printable(&self.config.name)
+        match self.config.local.file_name() {
+            Some(folder) if self.ad_hoc => printable(&folder.to_string_lossy()),
+            Some(_) | None => printable(&self.config.name),
+        }
+    }
+
+    /// The flags by which another command finds this pair, after a space.
+    pub(super) fn selector(&self) -> String {
+        match (self.ad_hoc, self.only) {
+            (true, _) => {
+                let remote = quoted(&printable(&self.config.remote.to_string()));
+                format!(" --local {} --remote {remote}", quoted(&shown(&self.config.local)))
+            }
+            (false, true) => String::new(),
+            (false, false) => format!(" --pair {}", quoted(&self.name())),
+        }
     }
 
     /// The recorded state, for looking only; `None` before the first sync.
@@ -246,6 +268,27 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     Ok(whole)
 }
 
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 pub(super) fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_for_the_shell_is_quoted_where_it_must_be() {
+        assert_eq!(quoted("dir:/mnt/a-b"), "dir:/mnt/a-b");
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+    }
 }

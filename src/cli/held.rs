@@ -63,9 +63,9 @@ fn show(id: i64, pair: &OnePair, context: &Context) -> Result<Exit, Failure> {
         out.line(format!("  {}", printable(path)));
     }
     if row.state == HeldState::Pending {
-        let id = row.id;
-        out.line(format!("let it happen:         foldsync held approve {id}"));
-        out.line(format!("bring the files back:  foldsync held reject {id}"));
+        let rest = format!("{}{}", row.id, pair.selector());
+        out.line(format!("let it happen:         foldsync held approve {rest}"));
+        out.line(format!("bring the files back:  foldsync held reject {rest}"));
     }
     Ok(Exit::InSync)
 }

@@ -4,6 +4,9 @@
 //! sync logic of their own: the engine runs the pairs.
 
 pub mod args;
+mod auth;
+mod conflicts;
+mod connect;
 mod context;
 mod doctor;
 pub mod exit;
@@ -14,12 +17,17 @@ mod last_run;
 mod lines;
 mod logs;
 pub mod out;
+mod path_state;
 mod progress;
+mod remotes;
 mod runner;
 mod settings;
 mod shell;
+mod status;
 mod sync;
 pub mod text;
+mod trash;
+mod verify;
 
 use std::ffi::OsString;
 
@@ -61,14 +69,22 @@ fn dispatch(command: &Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Sync(args) => sync::sync(args, context),
         Command::Plan(args) => sync::plan(args, context),
+        Command::Status(args) => status::run(args, context),
+        Command::Conflicts(command) => conflicts::run(command, context),
+        Command::Trash(command) => trash::run(command, context),
         Command::Held(command) => held::run(command, context),
         Command::History(args) => history::run(args, context),
+        Command::Explain(args) => path_state::explain(args, context),
+        Command::Verify(args) => verify::run(args, context),
+        Command::Ls(args) => remotes::ls(args, context),
+        Command::About(args) => remotes::about(args, context),
+        Command::Share(args) => remotes::share(args, context),
+        Command::Auth(command) => auth::run(command, context),
         Command::Config(command) => settings::run(command, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Init => settings::init(context),
         Command::Completions { shell } => shell::completions(*shell, &context.out),
         Command::Man => shell::man(&context.out),
-        _ => Err(Failure::usage("not yet")),
     }
 }
 
@@ -79,8 +95,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// Commands of the full program that need the daemon or a cloud, which this version does not have.
-const LATER: [&str; 9] =
-    ["daemon", "pause", "resume", "flush", "rescan", "stop", "reload", "auth", "share"];
+const LATER: [&str; 7] = ["daemon", "pause", "resume", "flush", "rescan", "stop", "reload"];
 
 /// Prints help, version or what is wrong with the command line.
 fn usage(error: &clap::Error) -> Exit {

@@ -1,12 +1,12 @@
 //! Opens the two sides of a pair under its lock, runs the engine on them, and says what the outcome
 //! means for the exit code.
-//!
-//! The only place that knows which kinds of remotes this build has.
 
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::sync::Arc;
 
+use super::connect::{self, NoRemote, folder_of};
 use super::context::{Pair, shown};
 use super::exit::{Exit, Failure};
 use super::interrupt::Interrupt;
@@ -14,7 +14,6 @@ use super::last_run::LastRun;
 use super::text::printable;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::units::DeleteLimit;
-use crate::config::{RemoteKind, RemoteSpec};
 use crate::daemon::lock::{LockError, PairLock};
 use crate::drive::Observer;
 use crate::engine::{Fatal, Stop, Summary};
@@ -24,7 +23,6 @@ use crate::local::root::{OpenError, Symlinks};
 use crate::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
 use crate::plan::BrakeLimits;
 use crate::remote::Remote;
-use crate::remote::dir::DirRemote;
 use crate::tree::path::CONTROL_DIR;
 
 /// What a command adds to the configuration of a pair.
@@ -59,6 +57,7 @@ impl Pair {
             },
             max_transfer: extras.max_transfer,
             max_duration: extras.max_duration,
+            settle: None,
         }
     }
 
@@ -70,13 +69,12 @@ impl Pair {
     }
 
     pub(super) fn open_remote(&self) -> Result<Arc<dyn Remote>, Failure> {
-        let kind = self.remote.as_ref().map(|remote| &remote.kind);
-        open_remote(&self.config.remote, kind).map_err(|error| match error {
-            NoRemote::Folder(error) => self.not_opened("remote", &error),
-            NoRemote::Unavailable(kind) => Failure::config(format!(
-                "{}: remotes of kind `{kind}` are not available in this build",
-                self.name()
-            )),
+        let state_dir = self.state_db.parent().unwrap_or(Path::new(""));
+        connect::open(&self.config.remote, self.remote.as_ref(), state_dir).map_err(|error| {
+            match error {
+                NoRemote::Folder(error) => self.not_opened("remote", &error),
+                other => other.failure(&self.config.name),
+            }
         })
     }
 
@@ -99,8 +97,7 @@ impl Pair {
     }
 
     fn remote_path(&self) -> std::path::PathBuf {
-        let kind = self.remote.as_ref().map(|remote| &remote.kind);
-        folder_of(&self.config.remote, kind).unwrap_or_default()
+        folder_of(&self.config.remote, self.remote.as_ref()).unwrap_or_default()
     }
 
     pub(super) fn sides(&self) -> Result<Sides, Failure> {
@@ -170,6 +167,9 @@ impl Pair {
     ) -> Result<RunReport, Failure> {
         let sides = self.sides()?;
         let settings = self.settings(extras);
+        if conduct == Conduct::Act {
+            self.make_database()?;
+        }
         let id = fresh_id().map_err(|error| self.failed(&error))?;
         let ran =
             pair::run(&settings, &self.state_db, &sides, &id, conduct, observer, interrupt.wait());
@@ -180,10 +180,20 @@ impl Pair {
         Ok(report)
     }
 
+    /// The database knows all names, so nobody else may read it, wherever the state folder is.
+    fn make_database(&self) -> Result<(), Failure> {
+        let mut options = File::options();
+        let made =
+            options.create(true).truncate(false).write(true).mode(0o600).open(&self.state_db);
+        made.map(drop).map_err(|error| {
+            Failure::fatal(format!("{}: make {}: {error}", self.name(), shown(&self.state_db)))
+        })
+    }
+
     /// What is in the trash longer than it is kept goes. A failure waits for the next run.
     async fn expire_trash(&self) {
         let folders = std::iter::once(self.config.local.clone())
-            .chain(folder_of(&self.config.remote, self.remote.as_ref().map(|remote| &remote.kind)));
+            .chain(folder_of(&self.config.remote, self.remote.as_ref()));
         for folder in folders {
             let Ok(disk) = OsFs::open(&folder, OsOptions::default()) else { continue };
             match disk.expire_trash(SystemClock.now(), self.config.trash_keep).await {
@@ -205,37 +215,6 @@ impl Pair {
             RunError::Side { .. } | RunError::Fatal(Fatal::Store(_)) => Exit::Fatal,
         };
         Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
-    }
-}
-
-/// Why a remote could not be opened.
-pub(super) enum NoRemote {
-    Folder(OpenError),
-    /// No adapter for this kind.
-    Unavailable(&'static str),
-}
-
-pub(super) fn open_remote(
-    spec: &RemoteSpec,
-    kind: Option<&RemoteKind>,
-) -> Result<Arc<dyn Remote>, NoRemote> {
-    match folder_of(spec, kind) {
-        Some(path) => {
-            let opened = DirRemote::open(&path, Arc::new(SystemClock));
-            Ok(Arc::new(opened.map_err(NoRemote::Folder)?))
-        }
-        None => Err(NoRemote::Unavailable(kind.map_or("dir", RemoteKind::word))),
-    }
-}
-
-/// The folder of this computer that a remote is, if it is one.
-fn folder_of(spec: &RemoteSpec, kind: Option<&RemoteKind>) -> Option<std::path::PathBuf> {
-    match (spec, kind) {
-        (RemoteSpec::Dir(path), _) => Some(path.clone()),
-        (RemoteSpec::Named { path, .. }, Some(RemoteKind::Dir { path: root })) => {
-            Some(if path.is_root() { root.clone() } else { root.join(path.as_str()) })
-        }
-        (RemoteSpec::Named { .. }, _) => None,
     }
 }
 

@@ -116,9 +116,9 @@ async fn run_pair(
             super::context::shown(path)
         ));
     }
-    sums.add(&report.summary);
+    sums.add(&report.summary, report.requests);
     if !show.json {
-        lines::summary_text(out, &pair.name(), &report.summary, tense, begun.elapsed());
+        lines::summary_text(out, pair, &report.summary, tense, begun.elapsed());
     }
     out.flush();
     Ok(exit_of(&report.summary))
@@ -199,6 +199,10 @@ fn log(pair: &str, report: &OpReport, tense: Tense) {
         (Some(error), Tense::Done) => {
             let error = printable(error);
             tracing::warn!(pair, op, object = path, error, "operation failed");
+        }
+        // A means to an end is not what somebody wants to know.
+        (None, Tense::Done) if !report.op.is_visible() => {
+            tracing::debug!(pair, op, object = path, "operation done");
         }
         (None, Tense::Done) => {
             let size = report.bytes;

@@ -102,6 +102,7 @@ impl Engine {
         let mut busy: HashSet<NodeId> = self.flying.clone();
         busy.extend(self.troubles.keys());
         busy.extend(self.unsure.keys());
+        busy.extend(self.unsettled.keys());
         let mut left: Vec<NodeId> = self.blind.keys().map(|(_, node)| *node).collect();
         let mut below: HashSet<NodeId> = HashSet::new();
         while let Some(node) = left.pop() {
@@ -259,7 +260,9 @@ impl Engine {
         if self.is_in_flight(op.node) {
             return Readiness::Later;
         }
-        let in_doubt = self.troubles.contains_key(&op.node) || self.unsure.contains_key(&op.node);
+        let in_doubt = self.troubles.contains_key(&op.node)
+            || self.unsure.contains_key(&op.node)
+            || self.unsettled.contains_key(&op.node);
         if in_doubt || self.full_for(op) {
             return Readiness::Stale;
         }

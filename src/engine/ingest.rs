@@ -389,6 +389,10 @@ impl Engine {
             self.excuse_half_way(side, node);
             self.trees.settle(node);
             self.lift_failure(node);
+            let written = self.trees.facet(side, node).is_some_and(|f| f.content().is_unread());
+            if side == Side::Local && written {
+                self.note_unsettled(node);
+            }
         }
         self.discard_unborn(&look);
         self.end_look(&look);
@@ -404,8 +408,13 @@ impl Engine {
             let message = "it changes all the time while it is looked at".to_owned();
             self.blind.insert((side, NodeId::ROOT), Problem::Unlisted(message));
             self.end_look(look);
-        } else if look.extent == Extent::Some {
-            self.dirty[side as usize].extend(look.asked());
+        } else {
+            match look.extent {
+                Extent::Some => self.dirty[side as usize].extend(look.asked()),
+                Extent::Full => {
+                    self.full_look_wanted[side as usize] = self.looked[side as usize];
+                }
+            }
         }
     }
 

@@ -115,13 +115,15 @@ pub enum Outcome {
         received: u64,
         /// A user's version that slipped in at the last moment, and where it is now.
         kept: Option<RelPath>,
-        /// No later than `entry` was read.
+        /// When reading began.
         at: Timestamp,
     },
     /// The remote's bytes are those that local has: nothing was installed.
     Same {
         digest: Digest,
         received: u64,
+        /// When reading began.
+        at: Timestamp,
     },
     Deleted,
     Learned {

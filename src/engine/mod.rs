@@ -13,6 +13,7 @@ mod pretend;
 mod recover;
 pub mod report;
 mod retry;
+mod watchful;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -30,6 +31,8 @@ use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
+use watchful::Unsettled;
+pub use watchful::{Activity, LookAt, Pending, Records};
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct Settings {
     pub max_duration: Option<std::time::Duration>,
     /// Operations under way at once. The executor's lanes are narrower; the rest waits for flushes.
     pub in_flight_max: usize,
+    /// How long a file must have been quiet before it is sent. `None`: it is sent as it is.
+    pub settle: Option<std::time::Duration>,
     /// Nothing is carried out but reading: each operation is taken to have worked.
     pub pretend: bool,
 }
@@ -85,6 +90,11 @@ pub enum Event {
     Finished {
         op: OpId,
         result: Result<Outcome, Failure>,
+    },
+    /// Something may have changed, or it is time to look.
+    Look {
+        side: Side,
+        at: LookAt,
     },
     /// A service began to receive a file, and will go on with it after a restart.
     SessionBegun {
@@ -201,6 +211,7 @@ pub struct Engine {
     moved_away: HashSet<NodeId>,
     /// How many looks in a row were in vain.
     torn_looks: [u32; 2],
+    full_look_wanted: [bool; 2],
     /// Folders to look at again.
     dirty: [BTreeSet<NodeId>; 2],
     listing_attempts: HashMap<(Side, NodeId), u32>,
@@ -231,6 +242,7 @@ pub struct Engine {
     /// Files that were uploaded and not seen since: listings may lag behind.
     unseen: HashSet<NodeId>,
     troubles: BTreeMap<NodeId, Trouble>,
+    unsettled: BTreeMap<NodeId, Unsettled>,
     /// Failed tries, and plans that were built on old sight, in this run.
     attempts: HashMap<NodeId, u32>,
     changes: HashMap<NodeId, u32>,
@@ -279,6 +291,7 @@ impl Engine {
             looked: [false, false],
             torn_looks: [0, 0],
             moved_away: HashSet::new(),
+            full_look_wanted: [false, false],
             dirty: Default::default(),
             listing_attempts: HashMap::new(),
             blind: HashMap::new(),
@@ -297,6 +310,7 @@ impl Engine {
             unsure: HashMap::new(),
             unseen: HashSet::new(),
             troubles: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             attempts: HashMap::new(),
             changes: HashMap::new(),
             not_empty: HashSet::new(),
@@ -328,6 +342,7 @@ impl Engine {
             self.take(event)?;
         }
         self.check_time();
+        self.wake_unsettled();
         self.look_around(&mut commands);
         self.plan_and_dispatch(&mut commands)?;
         self.save()?;
@@ -341,6 +356,7 @@ impl Engine {
             return idle;
         }
         idle && self.looked == [true, true]
+            && self.full_look_wanted == [false, false]
             && self.dirty.iter().all(BTreeSet::is_empty)
             && self.ready.is_empty()
             && !self.plan_wanted
@@ -349,7 +365,8 @@ impl Engine {
 
     /// When something that waits for time wants to be tried again.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.troubles.values().filter_map(|trouble| trouble.retry_at).min()
+        let retries = self.troubles.values().filter_map(|trouble| trouble.retry_at);
+        retries.chain(self.next_settled()).min()
     }
 
     fn take(&mut self, event: Event) -> Result<(), Fatal> {
@@ -360,6 +377,10 @@ impl Engine {
                 Ok(())
             }
             Event::Finished { op, result } => self.take_outcome(op, result),
+            Event::Look { side, at } => {
+                self.take_sighting(side, at);
+                Ok(())
+            }
             Event::SessionBegun { node, session } => {
                 self.sessions.insert(node, session.clone());
                 self.unsaved.sessions.insert(node, Some(session));
@@ -466,7 +487,12 @@ impl Engine {
                 self.dirty[side as usize].clear();
                 self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
             }
-        } else if self.looked == [true, true] && !self.dirty[side as usize].is_empty() {
+        } else if self.looked != [true, true] {
+            // The first look at the other side comes first.
+        } else if std::mem::take(&mut self.full_look_wanted[side as usize]) {
+            self.dirty[side as usize].clear();
+            self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
+        } else if !self.dirty[side as usize].is_empty() {
             let dirty = std::mem::take(&mut self.dirty[side as usize]);
             let dirs: Vec<NodeId> =
                 dirty.into_iter().filter(|dir| self.trees.has(side, *dir)).collect();

@@ -134,6 +134,11 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Operations that people are told of.
+    pub fn operations(&self) -> u64 {
+        self.uploaded + self.downloaded + self.moved + self.deleted
+    }
+
     pub(super) fn add(&mut self, report: &OpReport) {
         if matches!(report.result, OpResult::Failed) {
             return;
@@ -150,7 +155,8 @@ impl Totals {
             }
             OpKind::Move => self.moved += 1,
             OpKind::Delete => self.deleted += 1,
-            OpKind::Mkdir | OpKind::Rmdir | OpKind::Park | OpKind::Conflict | OpKind::Read => {}
+            OpKind::Read => self.bytes_down += report.bytes,
+            OpKind::Mkdir | OpKind::Rmdir | OpKind::Park | OpKind::Conflict => {}
         }
     }
 }
@@ -283,7 +289,7 @@ impl Engine {
         })
     }
 
-    fn failures(&self) -> Vec<FailureRow> {
+    pub(super) fn failures(&self) -> Vec<FailureRow> {
         let mut rows: Vec<FailureRow> = self
             .troubles
             .iter()

@@ -15,6 +15,8 @@ impl Executor {
         let lane = enter(&self.downloads).await;
         let key = StageKey(key);
         let mut writer = self.local.stage(key).await.map_err(local_failure)?;
+        // Before anything is read or written: what is written from here on may carry the same times.
+        let at = self.clock.now();
         let fetched = self.fetch(source, content, Some(&mut writer)).await;
         drop(lane);
         let digest = match fetched {
@@ -28,11 +30,9 @@ impl Executor {
         if *have == Some(digest) {
             drop(writer);
             self.local.discard(key).await.map_err(local_failure)?;
-            return Ok(Outcome::Same { digest, received: digest.size });
+            return Ok(Outcome::Same { digest, received: digest.size, at });
         }
         let sealed = writer.seal(source.stamp.rev.modified_ns()).await.map_err(local_failure)?;
-        // Before the entry is looked at: whatever is written from here on may carry the same times.
-        let at = self.clock.now();
         let over = over.as_ref().map(|over| &over.stamp);
         let installed = self.local.install(sealed, &to.path(), over, aside).await;
         let (entry, kept) = match installed {

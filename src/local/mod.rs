@@ -15,6 +15,7 @@ pub mod root;
 pub(crate) mod stage;
 pub(crate) mod transfer;
 pub mod trash;
+pub mod watch;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -136,9 +136,7 @@ fn take_over(target: &mut Target<'_>, source: Side) -> Vec<Bind> {
             continue;
         }
         if target.is_busy(id) || target.is_busy(there) {
-            let mut goal = Goal::new(&goal.at, Claim::Yielding);
-            goal.stance = Stance::Wait;
-            undecided.push((there, Some(goal)));
+            undecided.push(there);
             continue;
         }
         binds.push(match source {
@@ -146,7 +144,15 @@ fn take_over(target: &mut Target<'_>, source: Side) -> Vec<Bind> {
             Side::Remote => Bind { keep: there, newcomer: id },
         });
     }
-    target.fates.extend(undecided);
+    // A busy folder may not be listed yet: what is below the other one is not extra until it is.
+    while let Some(id) = undecided.pop() {
+        let Some(facet) = trees.facet(source.other(), id) else { continue };
+        if target.only_side(id) == Some(source.other()) {
+            let goal = Goal { stance: Stance::Wait, ..Goal::new(facet.at(), Claim::Yielding) };
+            target.fates.insert(id, Some(goal));
+        }
+        undecided.extend(trees.children(source.other(), id).map(|(_, child)| child));
+    }
     binds
 }
 
@@ -158,14 +164,28 @@ struct Clash {
 }
 
 fn clashes(target: &Target<'_>) -> Vec<Clash> {
-    let mut claimed: BTreeMap<&Placement, Vec<NodeId>> = BTreeMap::new();
+    let mut last: HashMap<&Placement, NodeId> = HashMap::new();
+    let mut groups: BTreeMap<&Placement, Clash> = BTreeMap::new();
+    let of = |id| Clash { nodes: vec![id], has_agreed: false };
     for (id, goal) in target.goals().filter(|(id, _)| !target.is_agreed(*id)) {
-        claimed.entry(&goal.at).or_default().push(id);
+        if let Some(other) = last.insert(&goal.at, id) {
+            groups.entry(&goal.at).or_insert_with(|| of(other)).nodes.push(id);
+        }
+        if has_lent_its_name(target, id, goal) {
+            groups.entry(&goal.at).or_insert_with(|| of(id)).has_agreed = true;
+        }
     }
-    // An agreed node is on both sides, so looking at one is enough.
-    let agreed = |at| target.trees.occupant(Side::Local, at).is_some_and(|id| target.is_agreed(id));
-    let groups = claimed.into_iter().map(|(at, nodes)| Clash { has_agreed: agreed(at), nodes });
-    groups.filter(|clash| clash.nodes.len() > 1 || clash.has_agreed).collect()
+    groups.into_values().collect()
+}
+
+/// An agreed node is where it should be on both sides. It can only be in the way of one that it got
+/// the name from, and that wants it back.
+fn has_lent_its_name(target: &Target<'_>, id: NodeId, goal: &Goal) -> bool {
+    Side::BOTH.into_iter().any(|side| {
+        let is_parked = |facet: &Facet| facet.parked.is_some();
+        target.trees.facet(side, id).is_some_and(is_parked)
+            && target.trees.occupant(side, &goal.at).is_some_and(|other| target.is_agreed(other))
+    })
 }
 
 /// What two nodes at one place, one on each side, are to each other.

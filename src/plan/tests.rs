@@ -187,6 +187,15 @@ fn breaking_a_cycle_brings_back_the_folder_that_a_node_returns_to() {
     pair.put(Side::Local, a, at(b, "A"), Content::Dir);
     pair.remove(Side::Local, p);
     pair.put(Side::Remote, b, at(a, "B"), Content::Dir);
+    assert_brought_back(&pair, [p, a, b]);
+    // Also if it had been kept already, but only until something in it is read.
+    let unread = pair.agreed(at(p, "x"), is(1));
+    pair.remove(Side::Local, unread);
+    pair.put(Side::Remote, unread, at(p, "x"), Content::Unread { size: 3 });
+    assert_brought_back(&pair, [p, a, b]);
+}
+
+fn assert_brought_back(pair: &Pair, [p, a, b]: [NodeId; 3]) {
     let plan = pair.plan();
     let made = op(&plan, p).map(|op| (&op.action, op.why));
     assert_eq!(made, Some((&Action::Mkdir { at: at(ROOT, "P") }, Why::NeededByContent)));
@@ -247,6 +256,19 @@ fn a_copy_gets_a_name_that_is_free_on_both_sides_and_in_the_plan() {
     };
     assert_eq!(name(a), "a.conflict-20261121-101500-pc-4.txt");
     assert_eq!(name(copy), "a.conflict-20261121-101500-pc-5.txt");
+}
+
+// Found by a random history: the copy got another name in every plan.
+#[test]
+fn a_copy_that_has_its_name_on_one_side_keeps_it() {
+    let mut pair = Pair::new();
+    let copy = "n.conflict-20261121-101500-pc";
+    pair.new_on(Side::Local, at(ROOT, "n"), Content::Dir);
+    let file = pair.new_on(Side::Remote, at(ROOT, "n"), is(1));
+    pair.put(Side::Local, file, at(ROOT, copy), is(1));
+    let plan = pair.plan();
+    let done = op(&plan, file).map(|op| (op.side, &op.action));
+    assert_eq!(done, Some((Side::Remote, &Action::Move { to: at(ROOT, copy) })));
 }
 
 // EE-11
@@ -310,6 +332,17 @@ fn of_names_that_a_side_takes_for_one_the_bound_one_stays_else_the_older_one() {
 }
 
 #[test]
+fn two_claims_to_the_very_same_name_are_compared_and_not_held() {
+    let mut pair = Pair::new();
+    pair.names[1].case = Known::Is(CaseRule::Insensitive);
+    let here = pair.new_on(Side::Local, at(ROOT, "n"), is(1));
+    let there = pair.new_on(Side::Remote, at(ROOT, "n"), Content::Unread { size: 3 });
+    let plan = pair.plan();
+    assert_eq!((plan.holds.len(), action(&plan, there)), (0, Some(&Action::Learn)));
+    assert_eq!((op(&plan, here), plan.waiting), (None, 1));
+}
+
+#[test]
 fn a_side_whose_case_rule_nobody_knows_is_taken_to_tell_names_apart() {
     let mut pair = Pair::new();
     pair.names[1].case = Known::Unknown;
@@ -320,6 +353,23 @@ fn a_side_whose_case_rule_nobody_knows_is_taken_to_tell_names_apart() {
 }
 
 // ---- diff ------------------------------------------------------------------------------------
+
+#[test]
+fn both_versions_are_kept_only_once_the_file_has_its_place_on_both_sides() {
+    let mut pair = Pair::new();
+    let file = pair.agreed(at(ROOT, "a"), is(1));
+    let in_the_way = pair.agreed(at(ROOT, "b"), is(4));
+    pair.remove(Side::Local, in_the_way);
+    pair.put(Side::Local, file, at(ROOT, "b"), is(2));
+    pair.put(Side::Remote, file, at(ROOT, "a"), is(3));
+    pair.busy.insert(in_the_way);
+    let plan = pair.plan();
+    assert_eq!((plan.ops.len(), plan.waiting), (0, 2));
+    pair.remove(Side::Remote, in_the_way);
+    assert_eq!(action(&pair.plan(), file), Some(&Action::Move { to: at(ROOT, "b") }));
+    pair.put(Side::Remote, file, at(ROOT, "b"), is(3));
+    assert!(matches!(action(&pair.plan(), file), Some(Action::KeepBoth { .. })));
+}
 
 #[test]
 fn a_busy_occupant_is_waited_for_and_nobody_is_parked_for_it() {
@@ -413,10 +463,31 @@ fn a_mirror_takes_over_what_is_there_instead_of_deleting_it_first() {
     let there = pair.new_on(Side::Remote, at(ROOT, "d"), Content::Dir);
     pair.new_on(Side::Remote, at(there, "x"), is(2));
     assert_eq!(pair.plan().binds, [Bind { keep: dir, newcomer: there }]);
-    pair.busy.insert(dir);
+}
+
+#[test]
+fn a_mirror_deletes_nothing_below_a_folder_that_could_not_be_listed_at_its_source() {
+    let mut pair = Pair::new();
+    pair.mode = Mode::MirrorUp;
+    let unlisted = pair.new_on(Side::Local, at(ROOT, "d"), Content::Dir);
+    let there = pair.new_on(Side::Remote, at(ROOT, "d"), Content::Dir);
+    let below = pair.new_on(Side::Remote, at(there, "e"), Content::Dir);
+    pair.new_on(Side::Remote, at(below, "x"), is(2));
+    pair.busy.insert(unlisted);
     let plan = pair.plan();
-    assert!(plan.binds.is_empty());
-    assert!(plan.ops.iter().all(|op| op.node != there), "{plan:?}");
+    assert_eq!((plan.binds.len(), plan.ops.len(), plan.waiting), (0, 0, 4));
+}
+
+// Found by a random history that changed its mode half-way.
+#[test]
+fn a_source_gets_back_a_name_that_an_earlier_mode_parked_there() {
+    let mut pair = Pair::new();
+    pair.mode = Mode::MirrorUp;
+    let id = pair.agreed(at(ROOT, "a"), is(1));
+    pair.park(Side::Local, id);
+    let plan = pair.plan();
+    let given = op(&plan, id).map(|op| (op.side, &op.action));
+    assert_eq!(given, Some((Side::Local, &Action::Move { to: at(ROOT, "a") })));
 }
 
 #[test]

@@ -201,6 +201,9 @@ impl Remote for DirRemote {
     }
 
     async fn claim(&self, identity: &str) -> Result<()> {
+        if self.identity().await?.is_some() {
+            return Ok(());
+        }
         let identity = identity.to_owned();
         self.act(move |disk| disk.claim(&identity)).await
     }

@@ -218,6 +218,7 @@ fn settings() -> PairSettings {
         lanes: Lanes { uploads: 2, downloads: 2, structure: 4 },
         max_transfer: None,
         max_duration: None,
+        settle: None,
     }
 }
 
