@@ -16,10 +16,8 @@ use std::sync::{Arc, Mutex};
 
 use emulators::Fault;
 use emulators::disktop::{Meeting, Phase, Switches};
-use rig::Rig;
+use rig::{Rig, SYNC};
 use rustix::process::{Pid, Signal};
-
-const SYNC: [&str; 4] = ["sync", "--once", "--json", "-v"];
 
 /// A world that lives through many days, each with the same kinds of changes.
 struct World {
@@ -94,8 +92,19 @@ impl World {
         }
     }
 
+    fn trace(&self) {
+        if std::env::var_os("CRASH_TRACE").is_some() {
+            self.rig.cloud.hook(|number, label, phase| {
+                if phase == Phase::Before {
+                    println!("  {number} {label}");
+                }
+            });
+        }
+    }
+
     /// Runs the program until it has nothing more to do, at most so often, and looks at everything.
     fn recover(&mut self, runs: u32, story: &str) {
+        self.trace();
         let mut told = Vec::new();
         loop {
             let ended = self.rig.sync();
@@ -104,7 +113,11 @@ impl World {
             if done {
                 break;
             }
-            assert!(told.len() < runs as usize, "{story}: {told:#?}");
+            if told.len() == runs as usize {
+                let status = self.rig.run(&["status"]).stdout;
+                let there = self.rig.remote_tree();
+                panic!("{story}: {told:#?}, {:?}, {status}", there.keys());
+            }
         }
         let story = format!("{story}: {told:#?}");
         self.rig.assert_equal(&story);
@@ -158,7 +171,8 @@ fn was_killed(child: &mut Child) -> bool {
 /// One kill a day, at each of the day's requests from the first to the last.
 fn kill_at_every_request(switches: Switches, script: Script, phase: Phase) {
     let mut world = World::new(switches);
-    for number in 1.. {
+    let first = std::env::var("CRASH_FROM").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    for number in first.. {
         world.change(script);
         let killed = kill_at(&world.rig, number, phase);
         let story = format!("killed at request {number}, {phase:?}");

@@ -19,6 +19,8 @@ use super::emulators::disktop::{CLIENT_ID, DiskTopCloud, Switches};
 /// What every token of the emulator contains, and what every signed link does.
 const SECRETS: [&str; 2] = ["s3cr3t", "sig="];
 const ROOT: &str = "/Documents";
+/// Deletes of all days together are many.
+pub(crate) const SYNC: [&str; 4] = ["sync", "--once", "--json", "--force"];
 
 /// One ended command.
 #[derive(Debug)]
@@ -142,7 +144,7 @@ impl Rig {
 
     #[track_caller]
     pub(crate) fn sync(&self) -> Ended {
-        let ended = self.run(&["sync", "--once", "--json", "-v"]);
+        let ended = self.run(&SYNC);
         self.check_ledger(&format!("{ended:#?}"));
         ended
     }
