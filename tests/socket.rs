@@ -1,6 +1,6 @@
 //! The control socket from outside: the routes, who may use it, and clients that mean harm.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
 use std::fs;
