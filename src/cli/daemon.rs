@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::args::AdHoc;
@@ -22,7 +23,8 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::{PairSpans, RemoteKind, RemoteSpec};
 use crate::daemon::control::{Control as _, ControlError};
 use crate::daemon::keeper::{KeeperSettings, Refusal};
-use crate::daemon::status::{PairStatus, State};
+use crate::daemon::notify::ServiceManager;
+use crate::daemon::status::{PairStatus, State, check_line};
 use crate::daemon::{Daemon, Member, Resolve, socket};
 use crate::engine::Summary;
 use crate::pair::{RunReport, Sides};
@@ -68,12 +70,7 @@ async fn keep(
     })?;
     let closed = CancellationToken::new();
     let served = tokio::spawn(socket::serve(bound, daemon.sources(), closed.clone()));
-    tokio::spawn(reload_on_hangup(Arc::clone(&daemon)));
-    tracing::info!(pairs = pairs.len(), "keeping pairs in sync");
-    tokio::select! {
-        () = interrupt.wait() => {}
-        () = stop.cancelled() => {}
-    }
+    attend(&daemon, &interrupt, &stop).await?;
     daemon.shut_down().await;
     closed.cancel();
     // Clients that do not read their answers are not waited for.
@@ -81,18 +78,42 @@ async fn keep(
     Ok(Exit::InSync)
 }
 
-async fn reload_on_hangup(daemon: Arc<Daemon>) {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => return tracing::warn!(%error, "SIGHUP is not listened to"),
-    };
-    while hangups.recv().await.is_some() {
-        match daemon.reload().await {
-            Ok(()) => tracing::info!("the configuration was read again"),
-            // Said by the daemon.
-            Err(_) => {}
+/// Until it is to end: keeps the service manager informed and listens to signals.
+async fn attend(
+    daemon: &Arc<Daemon>,
+    interrupt: &Interrupt,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let hangups = signal(SignalKind::hangup());
+    let mut hangups = hangups.map_err(|e| Failure::fatal(format!("listen to SIGHUP: {e}")))?;
+    let mut manager = ServiceManager::default();
+    let mut status = daemon.sources().status;
+    let alive_every = ServiceManager::watchdog_interval();
+    let mut alive_at = Instant::now();
+    manager.ready(&check_line(&status.borrow_and_update()));
+    tracing::info!("keeping pairs in sync");
+    loop {
+        tokio::select! {
+            () = interrupt.wait() => break,
+            () = stop.cancelled() => break,
+            Some(()) = hangups.recv() => {
+                manager.reloading();
+                if daemon.reload().await.is_ok() {
+                    tracing::info!("the configuration was read again");
+                }
+                manager.ready(&check_line(&status.borrow()));
+            }
+            Ok(()) = status.changed() => {
+                manager.status(&check_line(&status.borrow_and_update()));
+            }
+            () = tokio::time::sleep_until(alive_at), if alive_every.is_some() => {
+                manager.alive();
+                alive_at = Instant::now() + alive_every.unwrap_or_default();
+            }
         }
     }
+    manager.stopping();
+    Ok(())
 }
 
 fn members(pairs: &[Pair]) -> Result<Vec<Member>, Failure> {
