@@ -1,4 +1,4 @@
-//! The process: who owns a pair.
+//! The process: who owns a pair, what it says about itself, and how it is steered.
 
 pub mod client;
 pub mod control;
