@@ -4,6 +4,8 @@
 //! Every run is followed by S1 and S11 (see `e2e/ledger.rs`), every scenario ends with BC-08
 //! (`Pair::assert_quiet`).
 
+#![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
+
 #[path = "e2e/pair.rs"]
 mod pair;
 
@@ -13,7 +15,13 @@ mod basic;
 mod deletes;
 #[path = "e2e/edits.rs"]
 mod edits;
+#[path = "e2e/guards.rs"]
+mod guards;
+#[path = "e2e/kinds.rs"]
+mod kinds;
 #[path = "e2e/moves.rs"]
 mod moves;
+#[path = "e2e/names.rs"]
+mod names;
 #[path = "e2e/types.rs"]
 mod types;

@@ -375,6 +375,16 @@ async fn without_a_daemon_the_client_says_so() {
 }
 
 #[tokio::test]
+async fn a_client_finds_the_daemon_in_any_of_its_places() {
+    let bench = Bench::new();
+    let nowhere = bench._temp.path().join("nowhere.sock");
+    let found = Client::find([nowhere.clone(), bench.path.clone()]).await.unwrap();
+    assert_eq!(found.socket(), bench.path);
+    let error = Client::find([nowhere]).await.unwrap_err();
+    assert!(matches!(error, ClientError::NoDaemon(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_stopped_daemon_leaves_no_socket() {
     let bench = Bench::new();
     bench.stop.cancel();

@@ -221,7 +221,7 @@ impl Pair {
                 Exit::Unavailable
             }
             RunError::Auth { .. } | RunError::Fatal(Fatal::Auth { .. }) => Exit::LoginNeeded,
-            RunError::Side { .. } | RunError::Fatal(Fatal::Store(_)) => Exit::Fatal,
+            RunError::Side { .. } | RunError::Fatal(Fatal::Store(_) | Fatal::Stuck) => Exit::Fatal,
         };
         Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
     }

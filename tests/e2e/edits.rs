@@ -1,6 +1,6 @@
 //! EE: both sides edit.
 
-use super::pair::Pair;
+use super::pair::{BIG, Pair, until_met};
 
 /// One file, in sync.
 fn with_a() -> Pair {
@@ -61,45 +61,39 @@ fn two_new_files_of_one_name_are_both_kept() {
 // EE-04
 #[test]
 fn an_edit_during_the_download_of_another_version_is_kept() {
-    let pair = with_a();
-    let big = vec![b'r'; 64 << 20];
-    pair.remote().write("a", &big);
-    let arguments = ["sync", "--once", "--json"];
-    let child = pair.start(&arguments);
-    pair.local().await_staged();
-    pair.pause(&child, |pair| {
-        assert_eq!(pair.local().text("a"), "0", "the download is still under way");
-        pair.local().write("a", "1");
+    until_met(|| {
+        let (pair, big) = (with_a(), vec![b'r'; BIG]);
+        pair.remote().write("a", &big);
+        let under_way = || pair.local().text("a") == "0";
+        let run =
+            pair.sync_while(&pair.local(), under_way, || drop(pair.local().write("a", "1")))?;
+        assert_eq!(run.exit, 3, "{run}");
+        assert_eq!(pair.local().read("a"), big);
+        let copy = pair.local().copy_of("a");
+        assert_eq!(pair.local().text(&copy), "1");
+        pair.assert_equal();
+        pair.assert_quiet(3);
+        Some(())
     });
-    let run = pair.finish(child, &arguments);
-    assert_eq!(run.exit, 3, "{run}");
-    assert_eq!(pair.local().read("a"), big);
-    let copy = pair.local().copy_of("a");
-    assert_eq!(pair.local().text(&copy), "1");
-    pair.assert_equal();
-    pair.assert_quiet(3);
 }
 
 // EE-05
 #[test]
 fn a_remote_edit_during_an_upload_is_kept() {
-    let pair = with_a();
-    let big = vec![b'l'; 64 << 20];
-    pair.local().write("a", &big);
-    let arguments = ["sync", "--once", "--json"];
-    let child = pair.start(&arguments);
-    pair.remote().await_staged();
-    pair.pause(&child, |pair| {
-        assert_eq!(pair.remote().text("a"), "0", "the upload is still under way");
-        pair.remote().write("a", "2");
+    until_met(|| {
+        let (pair, big) = (with_a(), vec![b'l'; BIG]);
+        pair.local().write("a", &big);
+        let under_way = || pair.remote().text("a") == "0";
+        let act = || drop(pair.remote().write("a", "2"));
+        let run = pair.sync_while(&pair.remote(), under_way, act)?;
+        assert_eq!(run.exit, 3, "{run}");
+        assert_eq!(pair.local().text("a"), "2");
+        let copy = pair.local().copy_of("a");
+        assert_eq!(pair.local().read(&copy), big);
+        pair.assert_equal();
+        pair.assert_quiet(3);
+        Some(())
     });
-    let run = pair.finish(child, &arguments);
-    assert_eq!(run.exit, 3, "{run}");
-    assert_eq!(pair.local().text("a"), "2");
-    let copy = pair.local().copy_of("a");
-    assert_eq!(pair.local().read(&copy), big);
-    pair.assert_equal();
-    pair.assert_quiet(3);
 }
 
 // EE-06

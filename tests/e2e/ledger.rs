@@ -8,7 +8,7 @@ use super::tree::Tree;
 
 /// Contents by fingerprint.
 #[derive(Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     roots: Vec<PathBuf>,
     /// All that was ever written.
     written: BTreeSet<String>,
@@ -17,21 +17,21 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn of(roots: Vec<PathBuf>) -> Ledger {
+    pub(crate) fn of(roots: Vec<PathBuf>) -> Ledger {
         Ledger { roots, ..Ledger::default() }
     }
 
-    pub fn watch(&mut self, root: PathBuf) {
+    pub(crate) fn watch(&mut self, root: PathBuf) {
         self.roots.push(root);
     }
 
-    pub fn wrote(&mut self, content: String) {
+    pub(crate) fn wrote(&mut self, content: String) {
         *self.present.entry(content.clone()).or_default() += 1;
         self.written.insert(content);
     }
 
     /// A user overwrote or removed one file with this content. The last one ends the debt.
-    pub fn gave_up(&mut self, content: &str) {
+    pub(crate) fn gave_up(&mut self, content: &str) {
         if let Some(count) = self.present.get_mut(content) {
             *count = count.saturating_sub(1);
         }
@@ -39,7 +39,7 @@ impl Ledger {
 
     /// Looks at all sides, and at what the program keeps there.
     #[track_caller]
-    pub fn check(&mut self, story: &str) {
+    pub(crate) fn check(&mut self, story: &str) {
         let mut present = BTreeMap::new();
         for root in &self.roots {
             for (path, content) in Tree::of(root).files() {
@@ -67,7 +67,7 @@ impl Ledger {
 
 /// The rows of the recorded trees, in words, but for inodes and times: those of a file that was just
 /// written are confirmed by the next run.
-pub fn nodes(database: &Path) -> Vec<String> {
+pub(crate) fn nodes(database: &Path) -> Vec<String> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let connection = rusqlite::Connection::open_with_flags(database, flags).unwrap();
     let columns = "node_id, kind, base_parent, base_name, base_size, hex(base_hash), local_parent,

@@ -4,6 +4,7 @@
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,29 +15,29 @@ use super::tree::{Tree, fingerprint};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One folder of a pair.
-pub struct Side<'a> {
+pub(crate) struct Side<'a> {
     name: &'static str,
     root: PathBuf,
     ledger: &'a Mutex<Ledger>,
 }
 
 impl<'a> Side<'a> {
-    pub fn new(name: &'static str, root: PathBuf, ledger: &'a Mutex<Ledger>) -> Side<'a> {
+    pub(crate) fn new(name: &'static str, root: PathBuf, ledger: &'a Mutex<Ledger>) -> Side<'a> {
         Side { name, root, ledger }
     }
 
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 
     // ---- doing -----------------------------------------------------------------------------------
 
     /// Writes a file in place, and the folders above it.
-    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) -> &Side<'a> {
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) -> &Side<'a> {
         let at = self.path(path);
         fs::create_dir_all(at.parent().unwrap()).unwrap();
         self.forget(&at);
@@ -46,13 +47,13 @@ impl<'a> Side<'a> {
     }
 
     /// Writes a file of another inode under the name, as editors do.
-    pub fn replace(&self, path: &str, content: impl AsRef<[u8]>) -> &Side<'a> {
+    pub(crate) fn replace(&self, path: &str, content: impl AsRef<[u8]>) -> &Side<'a> {
         let aside = format!("{path}.new");
         self.write(&aside, content).rename(&aside, path)
     }
 
     /// Renames, over whatever file has the name.
-    pub fn rename(&self, from: &str, to: &str) -> &Side<'a> {
+    pub(crate) fn rename(&self, from: &str, to: &str) -> &Side<'a> {
         let to = self.path(to);
         if from != to.to_str().unwrap() {
             self.forget(&to);
@@ -63,12 +64,12 @@ impl<'a> Side<'a> {
     }
 
     /// Gives two things each other's names.
-    pub fn swap(&self, one: &str, other: &str) -> &Side<'a> {
+    pub(crate) fn swap(&self, one: &str, other: &str) -> &Side<'a> {
         self.rename(one, "swapped~").rename(other, one).rename("swapped~", other)
     }
 
     /// Removes a file, a link, or a folder with all that is in it.
-    pub fn delete(&self, path: &str) -> &Side<'a> {
+    pub(crate) fn delete(&self, path: &str) -> &Side<'a> {
         let at = self.path(path);
         self.forget(&at);
         match at.symlink_metadata().unwrap().is_dir() {
@@ -78,36 +79,36 @@ impl<'a> Side<'a> {
         self
     }
 
-    pub fn mkdir(&self, path: &str) -> &Side<'a> {
+    pub(crate) fn mkdir(&self, path: &str) -> &Side<'a> {
         fs::create_dir_all(self.path(path)).unwrap();
         self
     }
 
-    pub fn symlink(&self, target: impl AsRef<Path>, path: &str) -> &Side<'a> {
+    pub(crate) fn symlink(&self, target: impl AsRef<Path>, path: &str) -> &Side<'a> {
         std::os::unix::fs::symlink(target, self.path(path)).unwrap();
         self
     }
 
-    pub fn fifo(&self, path: &str) -> &Side<'a> {
+    pub(crate) fn fifo(&self, path: &str) -> &Side<'a> {
         let mode = rustix::fs::Mode::from_raw_mode(0o644);
         let at = self.path(path);
         rustix::fs::mknodat(rustix::fs::CWD, &at, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         self
     }
 
-    pub fn hard_link(&self, from: &str, to: &str) -> &Side<'a> {
+    pub(crate) fn hard_link(&self, from: &str, to: &str) -> &Side<'a> {
         self.ledger.lock().unwrap().wrote(fingerprint(&fs::read(self.path(from)).unwrap()));
         fs::hard_link(self.path(from), self.path(to)).unwrap();
         self
     }
 
-    pub fn chmod(&self, path: &str, mode: u32) -> &Side<'a> {
+    pub(crate) fn chmod(&self, path: &str, mode: u32) -> &Side<'a> {
         fs::set_permissions(self.path(path), Permissions::from_mode(mode)).unwrap();
         self
     }
 
     /// Sets the modification time, in seconds since the epoch, and changes nothing else.
-    pub fn touch(&self, path: &str, seconds: i64) -> &Side<'a> {
+    pub(crate) fn touch(&self, path: &str, seconds: i64) -> &Side<'a> {
         let span = Duration::from_secs(seconds.unsigned_abs());
         let time = match seconds < 0 {
             true => SystemTime::UNIX_EPOCH - span,
@@ -116,10 +117,20 @@ impl<'a> Side<'a> {
         self.set_mtime(path, time)
     }
 
-    pub fn set_mtime(&self, path: &str, time: SystemTime) -> &Side<'a> {
+    pub(crate) fn set_mtime(&self, path: &str, time: SystemTime) -> &Side<'a> {
         let file = File::open(self.path(path)).unwrap();
         file.set_times(FileTimes::new().set_modified(time)).unwrap();
         self
+    }
+
+    /// Tells the ledger of a content that a user wrote in some other way.
+    pub(crate) fn note(&self, content: &[u8]) {
+        self.ledger.lock().unwrap().wrote(fingerprint(content));
+    }
+
+    /// Tells the ledger that a user overwrote or removed a content in some other way.
+    pub(crate) fn give_up(&self, content: &[u8]) {
+        self.ledger.lock().unwrap().gave_up(&fingerprint(content));
     }
 
     /// Tells the ledger that a user is about to overwrite or remove what is here.
@@ -141,18 +152,19 @@ impl<'a> Side<'a> {
 
     /// Until something has this name.
     #[track_caller]
-    pub fn await_path(&self, path: &str) {
+    pub(crate) fn await_path(&self, path: &str) {
         self.wait_for(path, || self.has(path));
     }
 
-    /// Until the program writes a file into its stage here.
+    /// Until the program writes a file into its stage here, or ends.
     #[track_caller]
-    pub fn await_staged(&self) {
-        self.wait_for("a staged file", || !self.staged().is_empty());
+    pub(crate) fn await_staged(&self, child: &mut Child) {
+        let ended = |child: &mut Child| child.try_wait().unwrap().is_some();
+        self.wait_for("a staged file", || !self.staged().is_empty() || ended(child));
     }
 
     #[track_caller]
-    fn wait_for(&self, what: &str, is_there: impl Fn() -> bool) {
+    fn wait_for(&self, what: &str, mut is_there: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !is_there() {
             assert!(begun.elapsed() < PATIENCE, "{what} did not come on the {} side", self.name);
@@ -163,39 +175,39 @@ impl<'a> Side<'a> {
     // ---- looking ---------------------------------------------------------------------------------
 
     #[track_caller]
-    pub fn read(&self, path: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, path: &str) -> Vec<u8> {
         fs::read(self.path(path)).unwrap_or_else(|e| panic!("{}: {path}: {e}", self.name))
     }
 
     #[track_caller]
-    pub fn text(&self, path: &str) -> String {
+    pub(crate) fn text(&self, path: &str) -> String {
         String::from_utf8(self.read(path)).unwrap()
     }
 
     /// Whether anything is there, also a link to nothing.
-    pub fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         self.path(path).symlink_metadata().is_ok()
     }
 
-    pub fn mode(&self, path: &str) -> u32 {
+    pub(crate) fn mode(&self, path: &str) -> u32 {
         self.path(path).symlink_metadata().unwrap().mode() & 0o7777
     }
 
-    pub fn inode(&self, path: &str) -> u64 {
+    pub(crate) fn inode(&self, path: &str) -> u64 {
         self.path(path).symlink_metadata().unwrap().ino()
     }
 
-    pub fn mtime(&self, path: &str) -> SystemTime {
+    pub(crate) fn mtime(&self, path: &str) -> SystemTime {
         self.path(path).symlink_metadata().unwrap().modified().unwrap()
     }
 
     /// Everything but the program's own folder.
-    pub fn tree(&self) -> Tree {
+    pub(crate) fn tree(&self) -> Tree {
         Tree::of(&self.root)
     }
 
     /// Everything, to the last stamp; but for the lock that each run takes and leaves.
-    pub fn exact(&self) -> Tree {
+    pub(crate) fn exact(&self) -> Tree {
         let mut tree = Tree::exact(&self.root);
         tree.forget(".foldsync");
         tree.forget(".foldsync/lock");
@@ -204,7 +216,7 @@ impl<'a> Side<'a> {
 
     /// The only conflict copy of a path.
     #[track_caller]
-    pub fn copy_of(&self, path: &str) -> String {
+    pub(crate) fn copy_of(&self, path: &str) -> String {
         let wanted = format!("CC({path})");
         let tree = self.tree();
         let mut found = tree.paths().filter(|found| super::tree::plain(found) == wanted);
@@ -214,7 +226,7 @@ impl<'a> Side<'a> {
     }
 
     /// Files in the trash: the path that each had, and its content.
-    pub fn trash(&self) -> Vec<(String, String)> {
+    pub(crate) fn trash(&self) -> Vec<(String, String)> {
         let Ok(runs) = fs::read_dir(self.path(".foldsync/trash")) else { return Vec::new() };
         let mut found: Vec<(String, String)> =
             runs.flat_map(|run| Tree::of(&run.unwrap().path()).files()).collect();
@@ -222,16 +234,14 @@ impl<'a> Side<'a> {
         found
     }
 
-    /// Files in any stage folder, apart from locks.
-    pub fn staged(&self) -> Vec<String> {
-        let Ok(items) = fs::read_dir(self.path(".foldsync")) else { return Vec::new() };
-        let stages = items.map(|item| item.unwrap().path()).filter(|path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("stage"))
-        });
-        stages
-            .flat_map(|stage| Tree::of(&stage).files())
-            .map(|(path, _)| path)
-            .filter(|path| path != "lock")
-            .collect()
+    /// The names of the files in any stage folder, apart from locks.
+    pub(crate) fn staged(&self) -> Vec<String> {
+        let names = |dir: PathBuf| {
+            let items = fs::read_dir(dir).into_iter().flatten().flatten();
+            items.map(|item| item.file_name().to_string_lossy().into_owned())
+        };
+        let control = self.path(".foldsync");
+        let stages = names(control.clone()).filter(|name| name.starts_with("stage"));
+        stages.flat_map(|stage| names(control.join(stage))).filter(|name| name != "lock").collect()
     }
 }

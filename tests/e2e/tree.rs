@@ -13,10 +13,10 @@ const CONTROL: &str = ".foldsync";
 
 /// A folder's contents: for each path, in words, what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tree(BTreeMap<String, String>);
+pub(crate) struct Tree(BTreeMap<String, String>);
 
 /// A content, short enough to be read: itself, or its length and hash.
-pub fn fingerprint(content: &[u8]) -> String {
+pub(crate) fn fingerprint(content: &[u8]) -> String {
     match std::str::from_utf8(content) {
         Ok(text) if text.len() <= 40 => text.to_owned(),
         _ => {
@@ -32,12 +32,12 @@ pub fn fingerprint(content: &[u8]) -> String {
 
 impl Tree {
     /// All but the program's own folder.
-    pub fn of(root: &Path) -> Tree {
+    pub(crate) fn of(root: &Path) -> Tree {
         Tree::read(root, false)
     }
 
     /// Everything, with the inode, mode and modification time of each.
-    pub fn exact(root: &Path) -> Tree {
+    pub(crate) fn exact(root: &Path) -> Tree {
         Tree::read(root, true)
     }
 
@@ -82,32 +82,37 @@ impl Tree {
 
     /// `a=1` for a file, `d/` for a folder, `s@target` for a link, `p!` for anything else. A conflict
     /// copy of `a` is `CC(a)`, whatever its time and host.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> =
             self.0.iter().map(|(path, words)| format!("{}{words}", plain(path))).collect();
         lines.sort();
         lines
     }
 
-    pub fn paths(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
     /// Files and their contents.
-    pub fn files(&self) -> Vec<(String, String)> {
+    pub(crate) fn files(&self) -> Vec<(String, String)> {
         let files = self.0.iter().filter_map(|(path, words)| {
             words.strip_prefix('=').map(|content| (path.clone(), content.to_owned()))
         });
         files.collect()
     }
 
+    pub(crate) fn folders(&self) -> Vec<String> {
+        let folders = self.0.iter().filter(|(_, words)| *words == "/");
+        folders.map(|(path, _)| path.clone()).collect()
+    }
+
     /// Drops one path, and nothing below it.
-    pub fn forget(&mut self, path: &str) {
+    pub(crate) fn forget(&mut self, path: &str) {
         self.0.remove(path);
     }
 
     /// The same, less these paths and what is below them.
-    pub fn without(&self, apart: &[&str]) -> Tree {
+    pub(crate) fn without(&self, apart: &[&str]) -> Tree {
         let is_apart = |path: &str| {
             apart.iter().any(|apart| {
                 path.strip_prefix(apart)
@@ -119,7 +124,7 @@ impl Tree {
     }
 
     /// What is not the same in the other tree, for messages.
-    pub fn difference(&self, other: &Tree) -> Vec<String> {
+    pub(crate) fn difference(&self, other: &Tree) -> Vec<String> {
         let gone = self.0.iter().filter(|(path, words)| other.0.get(*path) != Some(words));
         let come = other.0.iter().filter(|(path, words)| self.0.get(*path) != Some(words));
         let gone = gone.map(|(path, words)| format!("- {path} {words}"));
@@ -144,7 +149,7 @@ fn words(at: &Path, seen: &fs::Metadata) -> String {
 }
 
 /// A path with `CC(name)` for each conflict copy in it.
-pub fn plain(path: &str) -> String {
+pub(crate) fn plain(path: &str) -> String {
     let names = path.split('/').map(|name| match name.split_once(".conflict-") {
         Some((stem, rest)) if is_mark(rest) => {
             let ext = rest.rfind('.').map_or("", |dot| &rest[dot..]);

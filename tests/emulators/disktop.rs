@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use bytes::Bytes;
 use foldsync::clock::{Clock, SystemClock};
 use foldsync::tree::{HashAlgo, Hasher};
+use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -912,6 +913,8 @@ pub struct DiskTopCloud {
     state: Arc<Mutex<State>>,
     hosts: [String; 3],
     tasks: Vec<JoinHandle<()>>,
+    /// State folders of clients, which end with the service.
+    folders: Mutex<Vec<Arc<tempfile::TempDir>>>,
 }
 
 impl DiskTopCloud {
@@ -950,7 +953,7 @@ impl DiskTopCloud {
             })
         });
         let tasks = tasks.collect();
-        DiskTopCloud { state, hosts, tasks }
+        DiskTopCloud { state, hosts, tasks, folders: Mutex::default() }
     }
 
     pub fn base(&self) -> Url {
@@ -1253,8 +1256,12 @@ async fn befall(
 fn cut_body(reply: Reply, after: usize) -> Response<Body> {
     let sent = reply.body.slice(..after.min(reply.body.len()));
     let length = reply.body.len();
-    let pieces: Vec<std::io::Result<Bytes>> =
-        vec![Ok(sent), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))];
+    let first = futures_util::stream::once(async { Ok(sent) });
+    let cut = futures_util::stream::once(async {
+        // What was written so far leaves the process first.
+        tokio::task::yield_now().await;
+        Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+    });
     let mut response = Response::builder()
         .status(StatusCode::from_u16(reply.status).expect("the emulator's own status"))
         .header("content-length", length);
@@ -1262,6 +1269,6 @@ fn cut_body(reply: Reply, after: usize) -> Response<Body> {
         response = response.header(name, value);
     }
     response
-        .body(Body::from_stream(futures_util::stream::iter(pieces)))
+        .body(Body::from_stream(first.chain(cut)))
         .expect("the emulator's own headers are valid")
 }

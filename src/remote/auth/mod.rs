@@ -53,9 +53,6 @@ struct Inner {
     renewing: tokio::sync::Mutex<Option<Credentials>>,
 }
 
-/// A token is renewed this long before it ends, in seconds.
-const EARLY_S: i64 = 60;
-
 impl Login {
     pub fn new(sources: Sources, renewal: Box<dyn Renewal>, clock: Arc<dyn Clock>) -> Login {
         Login(Arc::new(Inner {
@@ -117,9 +114,9 @@ impl Inner {
 
     fn usable_of(&self, credentials: &Credentials, refused: Option<&Secret>) -> Option<Secret> {
         let token = credentials.access_token.as_ref().filter(|token| Some(*token) != refused)?;
-        let soon = self.clock.now().seconds().saturating_add(EARLY_S);
+        let now = self.clock.now().seconds();
         // Without the means to renew, an old token is tried all the same: our clock may be wrong.
-        let fresh = credentials.expires_s.is_none_or(|ends| ends > soon);
+        let fresh = credentials.expires_s.is_none_or(|ends| ends > now);
         (fresh || credentials.refresh_token.is_none()).then(|| token.clone())
     }
 
@@ -153,7 +150,8 @@ impl Inner {
         let version = self.sources.vault.version();
         let mut expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner);
         if expired.replace(version) != Some(version) {
-            tracing::warn!(remote = %self.sources.remote, reason = %why, "login needed");
+            // Whoever asked gets the error and tells it: this is for the log of a daemon.
+            tracing::info!(remote = %self.sources.remote, reason = %why, "login needed");
         }
         // The next login starts from the file.
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;

@@ -180,12 +180,16 @@ pub fn read_token(text: &str) -> Result<Granted> {
     }
 }
 
+/// A token is renewed before it ends: this long, in seconds, or a tenth of its life if that is less.
+const EARLY_S: i64 = 60;
+
 impl Granted {
     pub fn credentials(self, now: Timestamp) -> Credentials {
+        let ends = |life: i64| now.seconds().saturating_add(life - (life / 10).clamp(0, EARLY_S));
         Credentials {
             access_token: Some(self.access_token),
             refresh_token: self.refresh_token,
-            expires_s: self.expires_in_s.map(|seconds| now.seconds().saturating_add(seconds)),
+            expires_s: self.expires_in_s.map(ends),
             ..Credentials::default()
         }
     }

@@ -19,7 +19,7 @@ use crate::remote::{ErrorKind, RemoteError, Result};
 pub struct Credentials {
     pub access_token: Option<Secret>,
     pub refresh_token: Option<Secret>,
-    /// When the access token ends, in seconds since the epoch.
+    /// When the access token is to be renewed, in seconds since the epoch.
     pub expires_s: Option<i64>,
     pub password: Option<Secret>,
     pub client_secret: Option<Secret>,

@@ -355,6 +355,10 @@ pub fn read<T: for<'de> Deserialize<'de>>(answer: &Answer<'_>) -> Result<T> {
         return Err(answer.refusal());
     }
     let data = envelope.data.map_or("null", RawValue::get);
+    if !data.starts_with('{') {
+        // A list would be taken for an object whose fields come in order.
+        return Err(answer.error(ErrorKind::Protocol, "answered without data"));
+    }
     serde_json::from_str(data).map_err(|error| {
         answer.error(ErrorKind::Protocol, &format!("answered with other data: {error}"))
     })
@@ -411,6 +415,18 @@ pub fn read_session<T: for<'de> Deserialize<'de>>(answer: &Answer<'_>) -> Result
     read(answer).map_err(|mut error| {
         if error.kind == ErrorKind::AuthExpired {
             error.kind = ErrorKind::NotFound;
+        }
+        error
+    })
+}
+
+/// As `read_session`. "Incomplete" (425) is a plain no: nothing was made of the parts.
+pub fn read_completion(answer: &Answer<'_>) -> Result<Completed> {
+    read_session(answer).map_err(|error| {
+        let envelope = serde_json::from_slice::<Envelope<'_>>(&answer.body).ok();
+        let number = envelope.map(|envelope| envelope.errno);
+        if answer.status == 425 || number == Some(Code::Number(425)) {
+            return RemoteError::new(ErrorKind::Changed, error.context);
         }
         error
     })
@@ -518,7 +534,7 @@ impl Api {
     }
 
     pub async fn complete(&self, endpoint: &Url, upload_id: &str) -> Result<Completed> {
-        self.http.call(&Requests::complete(endpoint, upload_id), read_session).await
+        self.http.call(&Requests::complete(endpoint, upload_id), read_completion).await
     }
 
     pub async fn abort(&self, endpoint: &Url, upload_id: &str) -> Result<()> {

@@ -6,8 +6,10 @@
 pub mod api;
 pub mod connect;
 mod listing;
+pub mod measure;
 mod place;
 mod sightings;
+mod swap;
 mod upload;
 
 use std::collections::HashSet;
@@ -245,7 +247,7 @@ impl DiskTop {
                 Err(RemoteError::new(ErrorKind::NotFound, context))
             }
             Some((entry, path)) => {
-                if !self.is_inside(path.as_deref(), &target.path).await? {
+                if !self.is_inside(path.as_deref()).await? {
                     let context = format!("{}: it is not in this folder any more", target.path);
                     return Err(RemoteError::new(ErrorKind::NotFound, context));
                 }
@@ -336,7 +338,7 @@ impl DiskTop {
         }
         let is_gone = match id {
             Target::File(id) => match self.file_by_id(id).await? {
-                Some((_, path)) => !self.is_inside(path.as_deref(), &target.path).await?,
+                Some((_, path)) => !self.is_inside(path.as_deref()).await?,
                 None => true,
             },
             Target::Folder(id) => !self.read_parent(&target.path).await?.has(Id::Folder(id)),
@@ -418,7 +420,7 @@ impl Remote for DiskTop {
         match target.id.as_ref().and_then(Id::of) {
             Some(Id::File(id)) => match self.file_by_id(id).await? {
                 Some((entry, path)) => {
-                    let inside = self.is_inside(path.as_deref(), &target.path).await?;
+                    let inside = self.is_inside(path.as_deref()).await?;
                     Ok(Some(entry).filter(|_| inside))
                 }
                 None => Ok(None),

@@ -34,15 +34,11 @@ impl DiskTop {
 
     /// Whether a file that the service still has is in this root. A service with a recycle bin may
     /// answer for what is in the bin.
-    pub(super) async fn is_inside(
-        &self,
-        absolute: Option<&str>,
-        known_at: &RelPath,
-    ) -> Result<bool> {
+    pub(super) async fn is_inside(&self, absolute: Option<&str>) -> Result<bool> {
         let Some(absolute) = absolute else { return Ok(true) };
         let root = self.path_of(&RelPath::root());
         let root = root.trim_end_matches('/');
-        let Some(prefix) = self.prefix_for(absolute, known_at).await? else {
+        let Some(prefix) = self.find_prefix().await? else {
             // Nobody can tell: it is not surely gone.
             return Ok(true);
         };
@@ -50,15 +46,11 @@ impl DiskTop {
         Ok(inside.is_some_and(|rest| rest.starts_with('/')))
     }
 
-    async fn prefix_for(&self, absolute: &str, known_at: &RelPath) -> Result<Option<String>> {
+    async fn find_prefix(&self) -> Result<Option<String>> {
         let known =
             || self.prefix.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         if let Some(prefix) = known() {
             return Ok(Some(prefix));
-        }
-        if absolute.ends_with(&self.path_of(known_at)) {
-            // Most likely where it always was; certain enough for "not gone".
-            return Ok(None);
         }
         // A file that is listed right in the root shows the prefix by its own path.
         let root = read_folder(&self.api, &self.path_of(&RelPath::root())).await?;

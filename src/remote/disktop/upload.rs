@@ -1,17 +1,13 @@
-//! Uploads: instant check, numbered parts, completion, and the swap that replaces a file.
-//!
-//! What the service does with a name that is taken is not documented. Unless that was measured, a
-//! new version goes up under a staged name, the old one is parked, the new one gets the name, and
-//! only then is the old one deleted. A kill in between leaves a parked old version and a staged new
-//! one, both of which later runs recognise by their names.
+//! Uploads: instant check, numbered parts, completion. What replaces a file is swapped in by `swap`.
 
 use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::api::{Change, Completed, Declared, Precreated, Target};
+use super::api::{Completed, Declared, Precreated};
 use super::listing::{Id, file_entry, read_folder};
+use super::swap::{staged_name, unknown};
 use super::{DiskTop, name_problem, refuse_taken};
 use crate::remote::{
     Body, ByteRange, Effect, ErrorKind, Known, Outstanding, RemoteError, Result, SameName,
@@ -118,19 +114,9 @@ impl Token {
     }
 }
 
-/// The name that a new version has until it replaces the old one.
-fn staged_name(key: u64) -> String {
-    format!(".foldsync-up-{key:016x}")
-}
-
-/// The name that the old version has while the new one takes its place.
-fn parked_name(key: u64) -> String {
-    format!(".foldsync-park-{key:016x}")
-}
-
 impl DiskTop {
     /// Whether the upload has to be swapped in afterwards.
-    fn swaps(&self, request: &UploadRequest) -> bool {
+    pub(super) fn swaps(&self, request: &UploadRequest) -> bool {
         request.over.is_some() && self.capabilities.same_name != Known::Is(SameName::Replaces)
     }
 
@@ -154,20 +140,41 @@ impl DiskTop {
         let name = self.upload_name(request);
         let size = request.content.size;
         let declared = Declared { parent_path: &parent, name: &name, size, md5: &md5 };
-        let told = self.api.precreate(&declared).await?;
+        let told = match self.api.precreate(&declared).await {
+            Ok(told) => told,
+            // It may have been instant all the same.
+            Err(error) if error.effect == Effect::Unknown => {
+                return match self.find_uploaded(request).await? {
+                    Some((id, entry)) => self.start_with(request, id, entry).await,
+                    None => Err(error),
+                };
+            }
+            Err(error) => return Err(error),
+        };
         if told.instant_upload.0 {
             let id = told.file_id.and_then(|id| id.unsigned()).ok_or_else(|| {
                 let context = "begin the upload: it is instant, but has no id";
                 RemoteError::unknown(ErrorKind::Protocol, context)
             })?;
             let entry = self.check_instant(request, &name, id).await?;
-            return self.swap_in(request, id, entry).await.map(|e| UploadStart::Instant(Some(e)));
+            return self.start_with(request, id, entry).await;
         }
         let token = Token::read(self, size, &told)?;
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(token.upload_id.clone());
         let ends = told.expires_in.map(|seconds| self.now_s().saturating_add(seconds.0));
         let token = token.keep()?;
         Ok(UploadStart::Session(UploadSession { request: request.clone(), token, expires_s: ends }))
+    }
+
+    /// The file is there before any byte was sent.
+    async fn start_with(
+        &self,
+        request: &UploadRequest,
+        id: u64,
+        entry: Entry,
+    ) -> Result<UploadStart> {
+        let entry = self.swap_in(request, id, entry).await?;
+        Ok(UploadStart::Instant(Some(entry)))
     }
 
     /// The service says that it has these bytes: its own record of the file must agree, and must be
@@ -254,45 +261,35 @@ impl DiskTop {
             let range = ByteRange { from: 0, len: 0 };
             self.send_range(session, range, nothing).await?;
         }
-        let completed = match self.complete(&token).await {
-            Ok(completed) => completed,
-            // It may have been done all the same: then the file is there.
-            Err(error) if error.effect == Effect::Unknown => {
-                return match self.find_uploaded(request).await {
-                    Ok(Some((id, entry))) => self.swap_in(request, id, entry).await.map(Some),
-                    Ok(None) | Err(_) => Err(error),
-                };
-            }
-            Err(error) => return Err(error),
-        };
-        let (id, entry) = self.check_completed(request, &completed).await?;
+        let (id, entry) = self.complete(&token, request).await?;
         self.swap_in(request, id, entry).await.map(Some)
     }
 
-    /// Asks for the completion until the service has done it, or says that it never will.
-    async fn complete(&self, token: &Token) -> Result<Completed> {
+    /// Asks for the completion until the service has done it, or says that it never will. After an
+    /// answer that tells nothing the folder is looked at first: the file may be there.
+    async fn complete(&self, token: &Token, request: &UploadRequest) -> Result<(u64, Entry)> {
         let mut attempt = 0;
         loop {
             let error = match self.api.complete(&token.endpoint, &token.upload_id).await {
-                Ok(completed) => return Ok(completed),
+                Ok(completed) => return self.check_completed(request, &completed).await,
                 Err(error) => error,
             };
             attempt += 1;
-            if error.kind == ErrorKind::NotFound && attempt > 1 {
-                // The session ended with an earlier attempt.
-                return Err(RemoteError { effect: Effect::Unknown, ..error });
+            let ended = error.kind == ErrorKind::NotFound && attempt > 1;
+            if (ended || error.effect == Effect::Unknown)
+                && let Some(found) = self.find_uploaded(request).await?
+            {
+                return Ok(found);
             }
-            if error.kind != ErrorKind::Unavailable {
+            let is_passing = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Changed);
+            if !is_passing || attempt >= COMPLETIONS_MAX {
                 return Err(error);
             }
             if !self.has_all_parts(token).await? {
                 let context = format!("{}: parts are missing", error.context);
-                return Err(RemoteError::new(ErrorKind::Changed, context));
+                return Err(RemoteError { kind: ErrorKind::Changed, context, ..error });
             }
             let wait = error.retry_after.unwrap_or_else(|| self.api.http().backoff(attempt));
-            if attempt >= COMPLETIONS_MAX {
-                return Err(RemoteError { effect: Effect::Unknown, ..error });
-            }
             self.api.http().clock().sleep(wait).await;
         }
     }
@@ -302,7 +299,6 @@ impl DiskTop {
         match self.api.parts(&token.endpoint, &token.upload_id).await {
             Ok(told) => Ok(told.received_parts.len() as u64 >= token.total_parts),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(true),
-            Err(error) if error.kind == ErrorKind::Protocol => Ok(true),
             Err(error) => Err(RemoteError { effect: Effect::Unknown, ..error }),
         }
     }
@@ -335,7 +331,7 @@ impl DiskTop {
             Some(entry) => Ok((id, entry)),
             None => {
                 // Ours, and wrong: it goes before anybody downloads it.
-                self.api.manage(&Change::Delete, &[Target::File(id)]).await?;
+                self.delete_own(id).await?;
                 let context = format!("upload of {}: the service has other content", request.name);
                 Err(RemoteError::new(ErrorKind::Corrupt, context))
             }
@@ -344,7 +340,8 @@ impl DiskTop {
 
     /// The file that an upload made whose reply was lost: our name, our content, a new id.
     async fn find_uploaded(&self, request: &UploadRequest) -> Result<Option<(u64, Entry)>> {
-        let folder = read_folder(&self.api, &self.path_of(&request.parent.path)).await?;
+        let folder = read_folder(&self.api, &self.path_of(&request.parent.path)).await;
+        let folder = folder.map_err(unknown)?;
         let name = self.upload_name(request);
         let old = request.over.as_ref().map(|(_, stamp)| &stamp.item);
         let found = folder.entries().find(|entry| {
@@ -359,7 +356,7 @@ impl DiskTop {
         }))
     }
 
-    // ---- the swap ------------------------------------------------------------------------------
+    // ---- last checks -------------------------------------------------------------------------
 
     /// A new file must not replace one that somebody else has made since the folder was listed,
     /// which is what this service may do with a name that is taken.
@@ -384,107 +381,30 @@ impl DiskTop {
     }
 
     /// Fails with `Changed` unless the version to replace is still there.
+    // RACE: what changes after this look is replaced; no call of the service checks.
     async fn check_old(&self, request: &UploadRequest) -> Result<()> {
         let Some((old, stamp)) = &request.over else { return Ok(()) };
         self.expect_file(old, stamp).await.map(|_| ())
     }
 
-    /// Gives the new version its name. Without an old version, or where the upload itself has
-    /// replaced it, there is nothing to do.
-    async fn swap_in(&self, request: &UploadRequest, id: u64, staged: Entry) -> Result<Entry> {
-        if !self.swaps(request) {
-            return Ok(staged);
-        }
-        let Some((old, stamp)) = &request.over else { return Ok(staged) };
-        let (old_id, current) = match self.expect_file(old, stamp).await {
-            Ok(found) => found,
-            Err(error) => {
-                // Somebody else changed it: their version stays, ours is withdrawn.
-                self.api.manage(&Change::Delete, &[Target::File(id)]).await?;
-                return Err(error);
-            }
-        };
-        if current.name == request.name {
-            let parked = parked_name(request.key);
-            self.rename(old_id, &parked).await?;
-        }
-        self.rename(id, request.name.as_str()).await?;
-        let named = self.name_after_rename(id, request).await?;
-        // A failure from here on leaves a parked old version, which the next look deletes or keeps.
-        self.api.manage(&Change::Delete, &[Target::File(old_id)]).await?;
-        Ok(Entry { name: named, ..staged })
-    }
-
-    async fn rename(&self, id: u64, new_name: &str) -> Result<()> {
-        let change = Change::Rename { new_name };
-        let told = self.api.manage(&change, &[Target::File(id)]).await?;
-        if told.affected.is_some_and(|affected| affected.0 == 0) {
-            let context = format!("rename file {id} to {new_name}: nothing was renamed");
-            return Err(RemoteError::new(ErrorKind::Changed, context));
-        }
-        Ok(())
-    }
-
-    /// The old version is deleted only if the new one surely has the name now.
-    async fn name_after_rename(&self, id: u64, request: &UploadRequest) -> Result<Name> {
-        let found = self.file_by_id(id).await?.map(|(entry, _)| entry.name);
-        match found {
-            Some(name) if name == request.name => Ok(name),
-            Some(name) if renamed_by_service(&name, request.name.as_str()) => Ok(name),
-            Some(_) | None => {
-                let context = format!("{} did not get its name", request.name);
-                Err(RemoteError::unknown(ErrorKind::Changed, context))
-            }
-        }
-    }
-
-    /// Removes the staged version of an upload that was killed. A parked old version is the look's.
-    pub(super) async fn clean_up_key(&self, key: u64) -> Result<()> {
-        let name = staged_name(key);
-        let found = match self.api.search(&name).await {
-            Ok(found) => found,
-            Err(error) => return tolerable(error),
-        };
-        for row in found.files {
-            let Ok(row) = super::api::FileRow::deserialize(&row) else { continue };
-            // A search finds parts of names too.
-            if let (true, Some(id)) = (row.name.0 == name, row.id.unsigned()) {
-                self.api.manage(&Change::Delete, &[Target::File(id)]).await?;
-            }
-        }
-        Ok(())
-    }
-
     pub(super) async fn abort(&self, session: &UploadSession) -> Result<()> {
         let Ok(token) = Token::of(self, session) else { return Ok(()) };
         match self.api.abort(&token.endpoint, &token.upload_id).await {
-            Err(error) if error.kind != ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+            Err(error) if error.kind != ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
         }
-    }
-}
-
-/// What a search refuses does not matter: a staged file that stays is ignored by every look.
-fn tolerable(error: RemoteError) -> Result<()> {
-    match error.kind {
-        ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Forbidden => Ok(()),
-        ErrorKind::AlreadyExists
-        | ErrorKind::Changed
-        | ErrorKind::AuthExpired
-        | ErrorKind::QuotaFull
-        | ErrorKind::RateLimited
-        | ErrorKind::InvalidName
-        | ErrorKind::TooLarge
-        | ErrorKind::Corrupt
-        | ErrorKind::Protocol
-        | ErrorKind::Unavailable
-        | ErrorKind::RootLost => Err(error),
+        // The swap may have been under way.
+        if self.swaps(&session.request) {
+            self.clean_up_key(session.request.key).await
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// Whether the service may have made `name` of `wanted`: another spelling, or a number added
 /// because the name was taken.
-fn renamed_by_service(name: &Name, wanted: &str) -> bool {
+pub(super) fn renamed_by_service(name: &Name, wanted: &str) -> bool {
     use unicode_normalization::UnicodeNormalization;
     let fold = |text: &str| text.nfc().collect::<String>().to_lowercase();
     let (name, wanted) = (fold(name.as_str()), fold(wanted));

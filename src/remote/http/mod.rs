@@ -14,8 +14,8 @@ mod transfer;
 pub mod wire;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -246,7 +246,8 @@ struct Inner {
     settings: Settings,
     clock: Arc<dyn Clock>,
     api: Client,
-    bulk: Client,
+    /// Made when it is first used: reading the system's certificates takes a while.
+    bulk: OnceLock<Client>,
     turns: Turns,
     up: Throttle,
     down: Throttle,
@@ -262,7 +263,6 @@ impl Http {
     /// Fails if no certificate authorities are installed or the extra ones cannot be read.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Result<Http> {
         let api = client(&settings, Use::Api)?;
-        let bulk = client(&settings, Use::Bulk)?;
         Ok(Http(Arc::new(Inner {
             turns: Turns::new(clock.clone(), None),
             up: Throttle::new(clock.clone(), Limits::default()),
@@ -272,7 +272,7 @@ impl Http {
             settings,
             clock,
             api,
-            bulk,
+            bulk: OnceLock::new(),
         })))
     }
 
@@ -445,6 +445,14 @@ impl Http {
         let Some(at) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) else { return };
         let ahead = at.timestamp().as_second().saturating_sub(self.0.clock.now().seconds());
         self.0.skew_s.store(ahead, Ordering::Relaxed);
+    }
+
+    fn bulk(&self) -> Result<&Client> {
+        if let Some(made) = self.0.bulk.get() {
+            return Ok(made);
+        }
+        let made = client(&self.0.settings, Use::Bulk)?;
+        Ok(self.0.bulk.get_or_init(|| made))
     }
 
     fn now(&self) -> Timestamp {

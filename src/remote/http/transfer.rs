@@ -76,8 +76,7 @@ impl Http {
         let pass = self.enter(&send.what, paced).await?;
         let progress = Arc::new(Progress::default());
         let mut request = self
-            .0
-            .bulk
+            .bulk()?
             .post(send.url.reveal().clone())
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_LENGTH, send.len)
@@ -179,7 +178,7 @@ impl Http {
     }
 
     async fn open(&self, fetch: &Fetch, url: &Url) -> Result<reqwest::Response> {
-        let mut request = self.0.bulk.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+        let mut request = self.bulk()?.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         if fetch.from > 0 {
             request = request.header(RANGE, format!("bytes={}-", fetch.from));
         }

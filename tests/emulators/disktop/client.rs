@@ -29,6 +29,7 @@ impl DiskTopCloud {
 
     pub fn client_knowing(&self, root: &str, measured: Measured) -> Client {
         let state = Arc::new(TempDir::new().expect("a temporary folder"));
+        self.folders.lock().expect("nobody panics with it").push(state.clone());
         let login = read_token(&self.issue_tokens().to_string()).expect("a pair of tokens");
         vault(&state).store(&login.credentials(SystemClock.now())).expect("a writable folder");
         self.process(state, root, measured)
@@ -40,10 +41,27 @@ impl DiskTopCloud {
     }
 
     fn process(&self, state: Arc<TempDir>, root: &str, measured: Measured) -> Client {
+        self.process_with(state, root, measured, |_| ())
+    }
+
+    /// A client whose patience and pace are other than the tests' usual ones.
+    pub fn client_with(&self, root: &str, change: impl FnOnce(&mut Settings)) -> Client {
+        let state = self.client(root).state;
+        self.process_with(state, root, Measured::NOTHING, change)
+    }
+
+    fn process_with(
+        &self,
+        state: Arc<TempDir>,
+        root: &str,
+        measured: Measured,
+        change: impl FnOnce(&mut Settings),
+    ) -> Client {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut settings = Settings::new(Origins::new(self.base(), disktop::DOMAINS, false));
         settings.backoff =
             Backoff { first: Duration::from_millis(1), most: Duration::from_millis(20) };
+        change(&mut settings);
         let http = Http::new(settings, clock.clone()).expect("a client");
         let mut sources = Sources::new("top", vault(&state));
         sources.environment = |_| None;

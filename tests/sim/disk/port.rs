@@ -161,7 +161,7 @@ impl LocalFs for DiskPort {
             path: path.clone(),
             expected: expected.clone(),
             ino,
-            at: usize::try_from(from).unwrap(),
+            at: usize::try_from(from).expect("a small file"),
             last,
         }))
     }
