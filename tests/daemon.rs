@@ -295,6 +295,15 @@ fn an_unknown_pair_is_a_mistake_of_the_command_line() {
     }
 }
 
+#[test]
+fn commands_in_a_session_find_a_daemon_that_was_started_without_one() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    std::fs::create_dir(home.path("run")).unwrap();
+    let asked = home.command(&["flush"]).env("XDG_RUNTIME_DIR", home.path("run")).output();
+    assert_eq!(asked.unwrap().status.code(), Some(0));
+}
+
 // ---- steering ------------------------------------------------------------------------------------
 
 #[test]

@@ -58,7 +58,9 @@ async fn keep(
     };
     let daemon = Arc::new(Daemon::new(Box::new(read), stop.clone()));
     daemon.start(members(pairs)?)?;
-    let bound = socket::bind(&context.socket()?).map_err(|error| {
+    let places = context.sockets()?;
+    let place = places.first().expect("there is always the state folder");
+    let bound = socket::bind(place).map_err(|error| {
         let exit = match &error {
             socket::BindError::Running(_) => Exit::Busy,
             socket::BindError::Foreign { .. }
