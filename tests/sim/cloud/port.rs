@@ -80,6 +80,19 @@ impl CloudPort {
         Ok(())
     }
 
+    /// EE-05: what an upload replaces must have been looked at just before: then only what happens while
+    /// the request is under way can be hidden by it.
+    fn expect_looked(&self, request: &UploadRequest) {
+        let state = self.lock();
+        if let Some((target, stamp)) = &request.over
+            && !state.nature.conditional
+            && state.expect(target, stamp).is_err()
+        {
+            drop(state);
+            self.cloud.hub.violate(format!("EE-05: {} is replaced unseen", target.path));
+        }
+    }
+
     /// A request that only looks.
     async fn look<T>(&self, what: &str, act: impl FnOnce(&State) -> Result<T> + Send) -> Result<T>
     where
@@ -325,11 +338,20 @@ impl Remote for CloudPort {
     }
 
     async fn account(&self) -> Result<Account> {
-        self.look("account", |_| Ok(Account { key: "an account".to_owned() })).await
+        self.look("account", |state| match &state.marker {
+            Some(key) => Ok(Account { key: key.clone() }),
+            None => fail(ErrorKind::NotFound, "a marker"),
+        })
+        .await
     }
 
-    async fn claim(&self, _identity: &str) -> Result<()> {
-        fail(ErrorKind::Unsupported, "a marker")
+    async fn claim(&self, identity: &str) -> Result<()> {
+        let identity = identity.to_owned();
+        self.change("claim".to_owned(), move |desk| {
+            desk.state.marker.get_or_insert(identity);
+            Ok(())
+        })
+        .await
     }
 
     async fn list(&self, dir: &Locator, cursor: Option<PageCursor>) -> Result<Page> {
@@ -385,6 +407,9 @@ impl Remote for CloudPort {
         }
         let (request, instant) = (request.clone(), self.declared.instant_upload);
         let life = self.life;
+        if instant.is_some() {
+            self.expect_looked(&request);
+        }
         let what = format!("begin_upload {}/{}", request.parent.path, request.name);
         self.change(what, move |desk| {
             desk.state.locate_dir(&request.parent)?;
@@ -431,7 +456,7 @@ impl Remote for CloudPort {
                         .filter(|from| !parts.contains_key(from))
                         .map(|from| ByteRange { from, len: piece.min(size - from) })
                         .collect();
-                    Outstanding { ranges, parallel: true }
+                    Outstanding { ranges, parallel: state.nature.parallel }
                 }
             })
         })
@@ -475,6 +500,7 @@ impl Remote for CloudPort {
     }
 
     async fn finish_upload(&self, session: &UploadSession) -> Result<Option<Entry>> {
+        self.expect_looked(&session.request);
         let token = session.token.clone();
         let what = format!("finish_upload {token} {}", session.request.name);
         self.change(what, move |desk| {
