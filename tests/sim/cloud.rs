@@ -181,6 +181,8 @@ pub(crate) struct Cost {
 struct State {
     marker: Option<String>,
     items: Items,
+    /// What the engine saw when it looked an item up, since it began to replace it.
+    looks: BTreeMap<ItemId, Stamp>,
     /// Earlier states, with the millisecond at which each ended: what stale listings show.
     past: VecDeque<(u64, Items)>,
     /// Contents in the recycle bin, deleted or replaced by the engine.
@@ -202,6 +204,7 @@ impl SimCloud {
         let state = State {
             marker: None,
             items: Items::new(),
+            looks: BTreeMap::new(),
             past: VecDeque::new(),
             bin: Vec::new(),
             sessions: BTreeMap::new(),

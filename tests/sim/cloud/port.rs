@@ -84,10 +84,9 @@ impl CloudPort {
     /// the request is under way can be hidden by it.
     fn expect_looked(&self, request: &UploadRequest) {
         let state = self.lock();
-        if let Some((target, stamp)) = &request.over
-            && !state.nature.conditional
-            && state.expect(target, stamp).is_err()
-        {
+        let Some((target, stamp)) = &request.over else { return };
+        let was_seen = target.id.as_ref().and_then(|id| state.looks.get(id)) == Some(stamp);
+        if !state.nature.conditional && state.expect(target, stamp).is_err() && !was_seen {
             drop(state);
             self.cloud.hub.violate(format!("EE-05: {} is replaced unseen", target.path));
         }
@@ -211,22 +210,27 @@ impl State {
             .map(|(id, item)| self.entry(*id, item))
             .collect();
         if !self.nature.offset_pages {
-            all.sort_by(|a, b| a.name.cmp(&b.name));
+            all.sort_by_key(place_of);
         }
         let start = match cursor {
             None => 0,
             Some(PageCursor(at)) if self.nature.offset_pages => at.parse().unwrap_or(0),
-            Some(PageCursor(after)) => all.partition_point(|e| e.name.as_str() <= after.as_str()),
+            Some(PageCursor(after)) => all.partition_point(|e| place_of(e) <= *after),
         };
         let end = all.len().min(start.saturating_add(self.nature.page_size));
         let mut entries = all.get(start..end).unwrap_or_default().to_vec();
         let next = (end < all.len()).then(|| {
-            let last = entries.last().map(|e| e.name.to_string()).unwrap_or_default();
+            let last = entries.last().map(place_of).unwrap_or_default();
             PageCursor(if self.nature.offset_pages { end.to_string() } else { last })
         });
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Page { listing: Listing { entries, ..Listing::default() }, next }
     }
+}
+
+/// Where an entry is in the order of names; there may be several of one name.
+fn place_of(entry: &Entry) -> String {
+    format!("{}\0{:?}", entry.name, entry.item)
 }
 
 impl Desk<'_> {
@@ -377,12 +381,17 @@ impl Remote for CloudPort {
         if !self.declared.stat {
             return fail(ErrorKind::Unsupported, "stat");
         }
-        self.look("stat", |state| {
-            let found = state.locate(target);
-            let item = found.and_then(|id| Some((id, state.items.get(&id)?)));
-            Ok(item.map(|(id, item)| state.entry(id, item)))
-        })
-        .await
+        let found = self
+            .look("stat", |state| {
+                let found = state.locate(target);
+                let item = found.and_then(|id| Some((id, state.items.get(&id)?)));
+                Ok(item.map(|(id, item)| state.entry(id, item)))
+            })
+            .await?;
+        if let Some(entry) = &found {
+            self.lock().looks.insert(entry.item.clone(), entry.stamp());
+        }
+        Ok(found)
     }
 
     async fn create_dir(&self, parent: &Locator, name: &Name) -> Result<Entry> {
@@ -409,6 +418,11 @@ impl Remote for CloudPort {
         let life = self.life;
         if instant.is_some() {
             self.expect_looked(&request);
+        }
+        if let Some((target, _)) = &request.over
+            && let Some(id) = &target.id
+        {
+            self.lock().looks.remove(id);
         }
         let what = format!("begin_upload {}/{}", request.parent.path, request.name);
         self.change(what, move |desk| {
