@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 
 use rusqlite::Connection;
 
+use super::pair::mounts::Mounts;
 use super::pair::{BIG, Pair, many, until_met};
 
 /// Removes the state database with its log.
@@ -121,21 +122,30 @@ fn a_locked_state_database_is_told_and_nothing_is_done() {
 // CR-13
 #[test]
 fn a_full_state_folder_stops_the_run_and_heals() {
-    let Some(mut pair) = Pair::on_small_disk("state", 512) else { return };
-    pair.local().write("first", "1");
-    pair.sync().exits(0);
-    let place = pair.path("state");
-    pair.mounts().run(&format!("! dd if=/dev/zero of={}/ballast bs=1k", place.display()));
-    for number in 0..400 {
+    let Some(mut mounts) = Mounts::new() else { return };
+    let pair = Pair::synced(&["first"]);
+    let (state, out, code) = (pair.state_dir(), pair.path("out"), pair.path("code"));
+    // SQLite finds its file by the real path, so the program runs where the disk is small.
+    let command = format!(
+        "mount -t tmpfs -o size=300k tmpfs {0} && {1} sync --once --local {2} --remote dir:{3} \
+         --state-dir {0} >{4} 2>&1; echo $? >{5}; umount {0}",
+        state.display(),
+        env!("CARGO_BIN_EXE_foldsync"),
+        pair.path("local").display(),
+        pair.path("remote").display(),
+        out.display(),
+        code.display(),
+    );
+    for number in 0..600 {
         pair.local().write(&many(number), format!("{number}"));
     }
-    let run = pair.sync();
-    assert!([1, 7].contains(&run.exit), "{run}");
-    pair.mounts().run(&format!("rm {}/ballast", place.display()));
-    pair.mounts().run(&format!("mount -o remount,size=16m {}", place.display()));
+    mounts.run(&format!("{{ {command}; }}"));
+    let said = fs::read_to_string(out).unwrap();
+    assert_eq!(fs::read_to_string(code).unwrap(), "7\n", "{said}");
+    pair.check_ledger(&said);
     pair.sync().exits(0);
     pair.assert_equal();
-    assert_eq!(pair.remote().tree().files().len(), 401);
+    assert_eq!(pair.remote().tree().files().len(), 601);
     pair.assert_quiet(0);
 }
 

@@ -115,12 +115,13 @@ fn a_link_at_the_name_of_a_file_is_not_written_through() {
 // SE-04: nor in the program's own folders.
 #[test]
 fn links_planted_in_the_control_folder_are_not_written_through() {
-    for (turn, name) in [(0, "stage"), (0, "trash"), (1, "trash")] {
+    for (turn, name) in [(0, "stage"), (0, "trash"), (1, "trash"), (0, ""), (1, "")] {
         let pair = Pair::synced(&["a", "b"]);
         let victim = victim(&pair);
         let sides = pair.both();
-        let control = sides[turn].path(&format!(".foldsync/{name}"));
-        fs::rename(&control, sides[turn].path(&format!(".foldsync/{name}-away"))).unwrap();
+        let control = sides[turn].path(".foldsync").join(name);
+        let control = control.components().collect::<PathBuf>();
+        fs::rename(&control, pair.path("away")).unwrap();
         std::os::unix::fs::symlink(&victim, &control).unwrap();
         sides[1 - turn].write("a", "edited").delete("b");
         let run = pair.run_unchecked(&["sync", "--once", "--json"]);
