@@ -23,7 +23,6 @@ use crate::local::root::{OpenError, Symlinks};
 use crate::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
 use crate::plan::BrakeLimits;
 use crate::remote::Remote;
-use crate::tree::path::CONTROL_DIR;
 
 /// What a command adds to the configuration of a pair.
 #[derive(Clone, Debug, Default)]
@@ -125,14 +124,7 @@ impl Pair {
                 Failure::fatal(format!("{}: make {}: {error}", self.name(), shown(dir)))
             })?;
         }
-        let mut paths = vec![self.lock.clone()];
-        // The root as well: another state folder does not mean another owner. It has no control
-        // folder before its first sync, and a lock is no reason to make one on a wrong disk.
-        let control = self.config.local.join(CONTROL_DIR);
-        if control.is_dir() {
-            paths.push(control.join("lock"));
-        }
-        PairLock::acquire(&paths).map_err(|error| {
+        PairLock::acquire(&self.lock, &self.config.local).map_err(|error| {
             let exit = match &error {
                 LockError::Held { .. } => Exit::Busy,
                 LockError::Io { .. } => Exit::Fatal,

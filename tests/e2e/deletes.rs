@@ -77,7 +77,9 @@ fn a_file_that_is_deleted_while_its_new_version_is_uploaded_is_there_again() {
         let (pair, big) = (Pair::synced(&["d/a", "stays"]), vec![b'l'; BIG]);
         pair.local().write("d/a", &big);
         let under_way = || pair.remote().text("d/a") == "d/a 0";
-        let act = || drop(pair.remote().delete("d"));
+        let act = || {
+            pair.remote().delete("d");
+        };
         pair.sync_while(&pair.remote(), under_way, act)?.exits(0);
         assert_eq!(pair.local().read("d/a"), big);
         pair.assert_equal();
@@ -93,7 +95,9 @@ fn a_file_that_is_deleted_while_its_new_version_is_downloaded_is_there_again() {
         let (pair, big) = (Pair::synced(&["d/a", "stays"]), vec![b'r'; BIG]);
         pair.remote().write("d/a", &big);
         let under_way = || pair.local().text("d/a") == "d/a 0";
-        let act = || drop(pair.local().delete("d"));
+        let act = || {
+            pair.local().delete("d");
+        };
         pair.sync_while(&pair.local(), under_way, act)?.exits(0);
         assert_eq!(pair.local().read("d/a"), big);
         pair.assert_equal();

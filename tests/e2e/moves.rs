@@ -329,7 +329,9 @@ fn a_download_lands_where_its_folder_was_moved_to_meanwhile() {
         let (pair, big) = (Pair::synced(&["d/x"]), vec![b'r'; BIG]);
         pair.remote().write("d/big", &big);
         let under_way = || !pair.local().has("d/big");
-        let act = || drop(pair.local().rename("d", "e"));
+        let act = || {
+            pair.local().rename("d", "e");
+        };
         let run = pair.sync_while(&pair.local(), under_way, act)?.exits(0);
         assert!(run.paths("delete").is_empty(), "{run}");
         assert_eq!(pair.local().read("e/big"), big);
@@ -347,7 +349,9 @@ fn a_file_renamed_during_its_upload_has_one_name_in_the_end() {
         let (pair, big) = (Pair::synced(&["x"]), vec![b'l'; BIG]);
         pair.local().write("big", &big);
         let under_way = || !pair.remote().has("big");
-        let act = || drop(pair.local().rename("big", "big2"));
+        let act = || {
+            pair.local().rename("big", "big2");
+        };
         pair.sync_while(&pair.remote(), under_way, act)?;
         pair.sync().exits(0);
         assert_eq!(pair.remote().read("big2"), big);
@@ -387,8 +391,12 @@ fn hundreds_of_renames_moves_and_deletions_at_once_lose_nothing() {
         let files = pair.local().tree().files();
         let (path, _) = &files[random.below(files.len())];
         match random.below(10) {
-            0 => drop(pair.local().delete(path)),
-            1..=3 => drop(pair.local().rename(path, &format!("n{}/g{step}", random.below(20)))),
+            0 => {
+                pair.local().delete(path);
+            }
+            1..=3 => {
+                pair.local().rename(path, &format!("n{}/g{step}", random.below(20)));
+            }
             4..=6 => {
                 let (other, _) = &files[random.below(files.len())];
                 if other != path {
@@ -397,7 +405,9 @@ fn hundreds_of_renames_moves_and_deletions_at_once_lose_nothing() {
             }
             _ => {
                 let folder = path.split('/').next().unwrap();
-                drop(pair.local().rename(folder, &format!("m{step}")));
+                {
+                    pair.local().rename(folder, &format!("m{step}"));
+                }
             }
         }
     }

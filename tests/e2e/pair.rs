@@ -215,6 +215,13 @@ impl Pair {
         Run::new(arguments, &self.command(arguments).output().unwrap())
     }
 
+    /// The program with nothing but these arguments.
+    pub(crate) fn run_plainly(&self, arguments: &[&str]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_foldsync"));
+        command.args(arguments).env_clear().env("HOME", self.path("home"));
+        Run::new(arguments, &command.current_dir(self.folder.path()).output().unwrap())
+    }
+
     /// The mounts of a pair on a small disk.
     pub(crate) fn mounts(&mut self) -> &mut Mounts {
         self.mounts.as_mut().unwrap()

@@ -101,7 +101,9 @@ fn a_file_that_becomes_a_folder_during_its_upload_ends_as_a_folder() {
         let pair = Pair::synced(&["x"]);
         pair.local().write("a", vec![b'l'; BIG]);
         let under_way = || !pair.remote().has("a");
-        let act = || drop(pair.local().delete("a").mkdir("a"));
+        let act = || {
+            pair.local().delete("a").mkdir("a");
+        };
         pair.sync_while(&pair.remote(), under_way, act)?;
         pair.sync().exits(0);
         pair.settled(&["a/", "x=x 0"]);
