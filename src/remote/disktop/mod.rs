@@ -7,6 +7,7 @@ pub mod api;
 pub mod connect;
 mod listing;
 mod place;
+pub mod probe;
 mod sightings;
 mod swap;
 mod upload;
