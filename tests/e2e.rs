@@ -15,7 +15,13 @@ mod basic;
 mod deletes;
 #[path = "e2e/edits.rs"]
 mod edits;
+#[path = "e2e/guards.rs"]
+mod guards;
+#[path = "e2e/kinds.rs"]
+mod kinds;
 #[path = "e2e/moves.rs"]
 mod moves;
+#[path = "e2e/names.rs"]
+mod names;
 #[path = "e2e/types.rs"]
 mod types;

@@ -11,11 +11,12 @@ use super::text::printable;
 use crate::config::check;
 use crate::config::locate::{Places, expand};
 use crate::config::problem::nearest;
-use crate::config::{Config, Limits, PairConfig, RemoteConfig, RemoteSpec, Severity};
+use crate::config::{Config, Daemon, Limits, PairConfig, RemoteConfig, RemoteSpec, Severity};
 use crate::store::Store;
 use crate::tree::RelPath;
 
 /// The setting of one call.
+#[derive(Clone)]
 pub(super) struct Context {
     pub(super) global: Global,
     pub(super) places: Places,
@@ -125,6 +126,25 @@ impl Context {
         chosen.ok_or_else(|| {
             Failure::config("no place for the state: set HOME, XDG_STATE_HOME or --state-dir")
         })
+    }
+
+    /// What the configuration says of the daemon, as far as there is one that can be read.
+    pub(super) fn daemon_settings(&self) -> Daemon {
+        let Ok(path) = self.config_path() else { return Daemon::default() };
+        let read = Config::open(&path, self.places.home.as_deref());
+        read.map(|(config, _)| config.daemon).unwrap_or_default()
+    }
+
+    /// Where the daemon of this configuration answers.
+    pub(super) fn socket(&self) -> Result<PathBuf, Failure> {
+        if let Some(path) = self.daemon_settings().socket {
+            return Ok(path);
+        }
+        let folder = match &self.places.runtime {
+            Some(runtime) => runtime.join("foldsync"),
+            None => self.state_dir()?,
+        };
+        Ok(folder.join("control.sock"))
     }
 
     /// The pairs of these names, or all; or the one that `--local` and `--remote` make.

@@ -19,6 +19,9 @@ pub(super) const PARK_PREFIX: &str = ".foldsync-park-";
 /// How often a side may change while it is looked at.
 const TORN_LOOKS_MAX: u32 = 8;
 
+/// Folders above one another. Paths that long cannot be opened on any system.
+const PATH_DEPTH_MAX: usize = 100_000;
+
 /// What the comparison of one listing with the trees found.
 #[derive(Default)]
 struct Differences {
@@ -206,6 +209,11 @@ impl Engine {
             .filter(|node| self.trees.kind(*node) == Kind::Dir);
         let replaced = self.trees.occupant(side, &at).filter(|n| self.trees.kind(*n) == Kind::Dir);
         match (moved, replaced) {
+            (Some(node), _) if look.is_other_item(node, &entry.item) => {
+                // Another folder was taken for this one, because it stands in its old place.
+                self.moved_away.insert(node);
+                look.torn = true;
+            }
             (Some(node), _) => {
                 look.place(node, dir, entry);
                 look.want(node);
@@ -265,8 +273,10 @@ impl Engine {
     fn place_replaced_folders(&mut self, look: &mut Look) {
         for (dir, entry) in std::mem::take(&mut look.replaced_folders) {
             let at = Placement { parent: dir, name: entry.name.clone() };
-            let stood =
-                self.trees.occupant(look.side, &at).filter(|node| !look.placed.contains_key(node));
+            let stood = self
+                .trees
+                .occupant(look.side, &at)
+                .filter(|node| !look.placed.contains_key(node) && !self.moved_away.contains(node));
             let node = stood.unwrap_or_else(|| self.trees.create(Kind::Dir));
             look.place(node, dir, entry);
             look.want(node);
@@ -363,6 +373,7 @@ impl Engine {
             return;
         }
         self.torn_looks[side as usize] = 0;
+        self.moved_away.clear();
         let changed: Vec<NodeId> = edits.keys().copied().collect();
         for node in &changed {
             self.racy.remove(&(side, *node));
@@ -508,7 +519,34 @@ impl Engine {
                 return true;
             }
         }
-        false
+        edits.keys().any(|node| self.is_in_itself(side, *node, edits))
+    }
+
+    /// Whether a folder would lie below itself after the edits.
+    fn is_in_itself(
+        &self,
+        side: Side,
+        node: NodeId,
+        edits: &BTreeMap<NodeId, Option<Facet>>,
+    ) -> bool {
+        let parent = |node: NodeId| match edits.get(&node) {
+            Some(edit) => edit.as_ref().map(|facet| facet.at().parent),
+            None => self.trees.facet(side, node).map(|facet| facet.at().parent),
+        };
+        // What is new, or stays in its folder, makes no circle by itself.
+        let before = self.trees.facet(side, node).map(|facet| facet.at().parent);
+        if self.trees.kind(node) == Kind::File || before.is_none() || before == parent(node) {
+            return false;
+        }
+        let mut at = parent(node);
+        for _ in 0..PATH_DEPTH_MAX {
+            match at {
+                None | Some(NodeId::ROOT) => return false,
+                Some(above) if above == node => return true,
+                Some(above) => at = parent(above),
+            }
+        }
+        true
     }
 
     fn forget_subtree(&mut self, top: NodeId) {
@@ -532,7 +570,7 @@ impl Engine {
     pub(super) fn path_in_look(&self, look: &Look, dir: NodeId) -> RelPath {
         let mut names = Vec::new();
         let mut at = dir;
-        while at != NodeId::ROOT && names.len() < 100_000 {
+        while at != NodeId::ROOT && names.len() < PATH_DEPTH_MAX {
             let step = match look.placed.get(&at) {
                 Some((parent, entry)) => Some((*parent, entry.name.clone())),
                 None => self.trees.facet(look.side, at).map(|facet| {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use foldsync::tree::{HashAlgo, Hasher, Side};
 
-use super::cloud::SimCloud;
+use super::cloud::{Cost, SimCloud};
 use super::disk::SimDisk;
 use super::faults::Hub;
 use super::users::{Tree, Users};
@@ -15,6 +15,8 @@ use super::users::{Tree, Users};
 /// Every content that a user wrote, and whether a user took it away again.
 #[derive(Default)]
 pub(crate) struct Ledger {
+    /// Content bytes that transfers may take: up, and down.
+    fair: [u64; 2],
     contents: BTreeMap<Bytes, Fate>,
     serial: u64,
 }
@@ -48,6 +50,16 @@ impl Ledger {
                 *fate = Fate::OwedAgain;
             }
         }
+    }
+
+    /// Bytes that users wrote, or took away (the other side may bring them back), on a side.
+    pub(crate) fn moved_by_user(&mut self, side: Side, written: usize, taken: usize) {
+        let (up, down) = match side {
+            Side::Local => (written, taken),
+            Side::Remote => (taken, written),
+        };
+        self.fair[0] += up as u64;
+        self.fair[1] += down as u64;
     }
 
     pub(crate) fn taken(&mut self, content: &Bytes) {
@@ -166,6 +178,16 @@ fn difference(local: &Tree, remote: &Tree) -> String {
         .map(|path| format!("{path}: local {:?}, remote {:?}", local.get(path), remote.get(path)))
         .collect();
     lines.join("; ")
+}
+
+/// S10: nothing was transferred twice. What comes down may be read once to compare it, and once to
+/// keep it.
+pub(crate) fn check_economy(hub: &Hub, cost: Cost) {
+    let [up, down] = hub.ledger.lock().expect("the ledger is never poisoned").fair;
+    if cost.bytes_up > up || cost.bytes_down > 2 * down {
+        let Cost { bytes_up, bytes_down, .. } = cost;
+        hub.violate(format!("S10: {bytes_up} bytes up for {up}, {bytes_down} down for {down}"));
+    }
 }
 
 /// How many conflict copies there are.

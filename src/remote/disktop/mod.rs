@@ -6,6 +6,7 @@
 pub mod api;
 pub mod connect;
 mod listing;
+pub mod measure;
 mod place;
 pub mod probe;
 mod sightings;
