@@ -1204,55 +1204,6 @@ async fn the_root_of_a_pair_is_made_with_the_folders_above_it() {
     assert!(cloud.tree().iter().any(|(folder, _)| *folder == format!("/{path}")));
 }
 
-// ---- doctor ------------------------------------------------------------------------------------
-
-#[tokio::test]
-async fn doctor_finds_out_how_the_service_is_and_leaves_nothing_behind() {
-    use foldsync::remote::{CaseRule, DeleteKind, IdLife, Known, SameName};
-    type Nature = (fn(&mut Switches), Measured);
-    let natures: Vec<Nature> = vec![
-        (
-            |s| s.same_name_upload = Meeting::Duplicates,
-            Measured { same_name: Known::Is(SameName::Duplicates), ..USUAL },
-        ),
-        (
-            |s| s.same_name_upload = Meeting::Replaces,
-            Measured { same_name: Known::Is(SameName::Replaces), ..USUAL },
-        ),
-        (
-            |s| s.same_name_upload = Meeting::Renames,
-            Measured { same_name: Known::Is(SameName::AutoRenames), ..USUAL },
-        ),
-        (
-            |s| s.same_name_upload = Meeting::Rejects,
-            Measured { same_name: Known::Is(SameName::Rejects), ..USUAL },
-        ),
-        (
-            |s| s.moving_changes_id = true,
-            Measured { id_life: Known::Is(IdLife::ChangesOnMove), ..USUAL },
-        ),
-        (|s| s.bin_answers = true, Measured { delete: Known::Is(DeleteKind::RecycleBin), ..USUAL }),
-        (|s| s.folds_case = true, Measured { case: Known::Is(CaseRule::Insensitive), ..USUAL }),
-        (|s| s.missing_folder_is_empty = true, USUAL),
-        (|s| s.stores_nfc = true, USUAL),
-    ];
-    for (n, (nature, expected)) in natures.into_iter().enumerate() {
-        let cloud = cloud_with(nature).await;
-        cloud.write("a", "somebody's");
-        let findings = cloud.client("").remote.measure().await.unwrap();
-        assert_eq!(findings.measured, expected, "{n}");
-        assert_eq!(cloud.tree(), [("/a".to_owned(), Some(Bytes::from("somebody's")))], "{n}");
-    }
-}
-
-/// What the emulator is like if nothing else is said.
-const USUAL: Measured = Measured {
-    same_name: foldsync::remote::Known::Is(foldsync::remote::SameName::Duplicates),
-    id_life: foldsync::remote::Known::Is(foldsync::remote::IdLife::SurvivesMove),
-    delete: foldsync::remote::Known::Unknown,
-    case: foldsync::remote::Known::Is(foldsync::remote::CaseRule::Sensitive),
-};
-
 // ---- measured, not judged -----------------------------------------------------------------------
 
 /// `cargo test --release --test disktop -- --ignored --nocapture` prints how close transfers come to

@@ -8,7 +8,6 @@ pub mod connect;
 mod listing;
 pub mod measure;
 mod place;
-pub mod probe;
 mod sightings;
 mod swap;
 mod upload;
@@ -127,7 +126,7 @@ impl DiskTop {
             root,
             capabilities: capabilities(measured),
             fresh: Mutex::default(),
-            sightings: Mutex::default(),
+            sightings: Mutex::new(Sightings::new(measured.case)),
             prefix: Mutex::default(),
         }
     }
