@@ -6,14 +6,15 @@ use super::args::{AuthCommand, LoginArgs};
 use super::connect::connect;
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::remotes::failed;
 use super::text::printable;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{RemoteConfig, RemoteKind};
+use crate::remote::RemoteError;
 use crate::remote::auth::{
     Credentials, Granted, TerminalPrompt, browser_login, device_login, read_token,
 };
 use crate::remote::disktop::connect::Connection;
-use crate::remote::{ErrorKind, RemoteError};
 
 pub(super) fn run(command: &AuthCommand, context: &Context) -> Result<Exit, Failure> {
     match command {
@@ -103,22 +104,4 @@ fn table(name: &str, context: &Context) -> Result<RemoteConfig, Failure> {
     context.config()?.remotes.get(name).cloned().ok_or_else(|| {
         Failure::usage(format!("there is no remote `{}` in the configuration", printable(name)))
     })
-}
-
-fn failed(error: &RemoteError) -> Failure {
-    let exit = match error.kind {
-        ErrorKind::AuthExpired | ErrorKind::Forbidden => Exit::LoginNeeded,
-        ErrorKind::Unavailable | ErrorKind::RateLimited => Exit::Unavailable,
-        ErrorKind::NotFound
-        | ErrorKind::AlreadyExists
-        | ErrorKind::Changed
-        | ErrorKind::QuotaFull
-        | ErrorKind::InvalidName
-        | ErrorKind::TooLarge
-        | ErrorKind::Unsupported
-        | ErrorKind::Corrupt
-        | ErrorKind::Protocol
-        | ErrorKind::RootLost => Exit::Fatal,
-    };
-    Failure::new(exit, printable(&error.to_string()))
 }

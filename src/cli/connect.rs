@@ -12,6 +12,7 @@ use crate::config::{RemoteConfig, RemoteKind, RemoteSpec, TokenCommand};
 use crate::local::root::OpenError;
 use crate::remote::dir::DirRemote;
 use crate::remote::disktop::connect::{Connection, Setup};
+use crate::remote::disktop::measure::Findings;
 use crate::remote::disktop::{BASE_URL, Measured};
 use crate::remote::http::{Http, Limits, Secret};
 use crate::remote::{Remote, RemoteError};
@@ -60,7 +61,9 @@ pub(super) fn open(
     };
     let connection = connect(remote, config, state_dir)?;
     keep_pace(&connection.http, config);
-    Ok(Arc::new(connection.open(path.clone(), Measured::NOTHING)))
+    let found = Findings::load(state_dir, remote);
+    let measured = found.map_or(Measured::NOTHING, |found| found.measured());
+    Ok(Arc::new(connection.open(path.clone(), measured)))
 }
 
 /// The account of a named remote, for logins.

@@ -19,6 +19,9 @@ pub(super) const PARK_PREFIX: &str = ".foldsync-park-";
 /// How often a side may change while it is looked at.
 const TORN_LOOKS_MAX: u32 = 8;
 
+/// Folders above one another. Paths that long cannot be opened on any system.
+const PATH_DEPTH_MAX: usize = 100_000;
+
 /// What the comparison of one listing with the trees found.
 #[derive(Default)]
 struct Differences {
@@ -206,6 +209,11 @@ impl Engine {
             .filter(|node| self.trees.kind(*node) == Kind::Dir);
         let replaced = self.trees.occupant(side, &at).filter(|n| self.trees.kind(*n) == Kind::Dir);
         match (moved, replaced) {
+            (Some(node), _) if look.is_other_item(node, &entry.item) => {
+                // Another folder was taken for this one, because it stands in its old place.
+                self.moved_away.insert(node);
+                look.torn = true;
+            }
             (Some(node), _) => {
                 look.place(node, dir, entry);
                 look.want(node);
@@ -237,6 +245,10 @@ impl Engine {
         if look.all_listed() {
             self.place_files(&mut look);
         }
+        if look.torn {
+            self.look_anew(&look);
+            return Vec::new();
+        }
         if !look.all_listed() {
             self.looks[side as usize] = Some(look);
             return Vec::new();
@@ -265,8 +277,10 @@ impl Engine {
     fn place_replaced_folders(&mut self, look: &mut Look) {
         for (dir, entry) in std::mem::take(&mut look.replaced_folders) {
             let at = Placement { parent: dir, name: entry.name.clone() };
-            let stood =
-                self.trees.occupant(look.side, &at).filter(|node| !look.placed.contains_key(node));
+            let stood = self
+                .trees
+                .occupant(look.side, &at)
+                .filter(|node| !look.placed.contains_key(node) && !self.moved_away.contains(node));
             let node = stood.unwrap_or_else(|| self.trees.create(Kind::Dir));
             look.place(node, dir, entry);
             look.want(node);
@@ -295,6 +309,7 @@ impl Engine {
             }
             return;
         }
+        self.set_twins_aside(look, &mut left);
         left.retain(|(dir, entry)| !self.place_replaced_file(look, *dir, entry));
         for (dir, entry) in left {
             let node = self.trees.create(Kind::File);
@@ -303,6 +318,34 @@ impl Engine {
     }
 
     /// Whether the item is known from another place that it has left.
+    /// One item of a service in two places: it was moved while the folders were listed, or one of the
+    /// listings lags behind. The look tells nothing then; if that stays so, one place counts.
+    fn set_twins_aside(&mut self, look: &mut Look, newcomers: &mut Vec<(NodeId, Entry)>) {
+        const TRIES: u32 = 3;
+        let side = look.side;
+        let placed = look.placed.values().map(|(_, entry)| entry.item.clone());
+        let mut seen: HashSet<ItemId> = placed.collect();
+        let mut twins = Vec::new();
+        newcomers.retain(|(dir, entry)| {
+            if !matches!(entry.item, ItemId::Key(_)) {
+                return true;
+            }
+            let known = self.trees.by_item(side, &entry.item);
+            let is_known = known.is_some_and(|node| self.trees.kind(node) == entry.kind);
+            let is_first = seen.insert(entry.item.clone()) && !is_known;
+            if !is_first {
+                twins.push((*dir, entry.name.clone()));
+            }
+            is_first
+        });
+        look.torn |= !twins.is_empty() && self.torn_looks[side as usize] < TRIES;
+        for (dir, name) in twins {
+            let shown = self.path_in_look(look, dir).join(&name).to_string();
+            let name = name.as_str().to_owned();
+            self.blocked.insert((side, dir, name), (SkipReason::Duplicate, shown));
+        }
+    }
+
     fn place_moved_file(&mut self, look: &mut Look, dir: NodeId, entry: &Entry) -> bool {
         let side = look.side;
         let Some(node) = self.trees.by_item(side, &entry.item) else { return false };
@@ -363,6 +406,7 @@ impl Engine {
             return;
         }
         self.torn_looks[side as usize] = 0;
+        self.moved_away.clear();
         let changed: Vec<NodeId> = edits.keys().copied().collect();
         for node in &changed {
             self.racy.remove(&(side, *node));
@@ -508,7 +552,34 @@ impl Engine {
                 return true;
             }
         }
-        false
+        edits.keys().any(|node| self.is_in_itself(side, *node, edits))
+    }
+
+    /// Whether a folder would lie below itself after the edits.
+    fn is_in_itself(
+        &self,
+        side: Side,
+        node: NodeId,
+        edits: &BTreeMap<NodeId, Option<Facet>>,
+    ) -> bool {
+        let parent = |node: NodeId| match edits.get(&node) {
+            Some(edit) => edit.as_ref().map(|facet| facet.at().parent),
+            None => self.trees.facet(side, node).map(|facet| facet.at().parent),
+        };
+        // What is new, or stays in its folder, makes no circle by itself.
+        let before = self.trees.facet(side, node).map(|facet| facet.at().parent);
+        if self.trees.kind(node) == Kind::File || before.is_none() || before == parent(node) {
+            return false;
+        }
+        let mut at = parent(node);
+        for _ in 0..PATH_DEPTH_MAX {
+            match at {
+                None | Some(NodeId::ROOT) => return false,
+                Some(above) if above == node => return true,
+                Some(above) => at = parent(above),
+            }
+        }
+        true
     }
 
     fn forget_subtree(&mut self, top: NodeId) {
@@ -532,7 +603,7 @@ impl Engine {
     pub(super) fn path_in_look(&self, look: &Look, dir: NodeId) -> RelPath {
         let mut names = Vec::new();
         let mut at = dir;
-        while at != NodeId::ROOT && names.len() < 100_000 {
+        while at != NodeId::ROOT && names.len() < PATH_DEPTH_MAX {
             let step = match look.placed.get(&at) {
                 Some((parent, entry)) => Some((*parent, entry.name.clone())),
                 None => self.trees.facet(look.side, at).map(|facet| {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use crate::tree::{Entry, NodeId, Side};
+use crate::tree::{Entry, ItemId, NodeId, Side};
 
 /// How much of a side is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,11 @@ impl Look {
 
     pub(super) fn all_listed(&self) -> bool {
         self.to_list.is_empty() && self.listing.is_empty()
+    }
+
+    /// Whether a node was found as another item than this one.
+    pub(super) fn is_other_item(&self, node: NodeId, item: &ItemId) -> bool {
+        self.placed.get(&node).is_some_and(|(_, entry)| entry.item != *item)
     }
 
     /// All folders that were asked for.

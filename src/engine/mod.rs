@@ -71,6 +71,9 @@ pub enum Fatal {
     Auth { message: String },
     #[error("the remote cannot be reached: {message}")]
     Unavailable { message: String },
+    /// A mistake of ours: something is left to do, and nothing can be done.
+    #[error("the plan leads nowhere; nothing was lost. Please report this with the output of -vv")]
+    Stuck,
 }
 
 /// Something happened.
@@ -207,6 +210,8 @@ pub struct Engine {
     looks: [Option<Look>; 2],
     /// Whether a side was looked at in full since the start.
     looked: [bool; 2],
+    /// Folders that are elsewhere, whatever stands in their old places: a look in vain found them.
+    moved_away: HashSet<NodeId>,
     /// How many looks in a row were in vain.
     torn_looks: [u32; 2],
     full_look_wanted: [bool; 2],
@@ -288,6 +293,7 @@ impl Engine {
             looks: [None, None],
             looked: [false, false],
             torn_looks: [0, 0],
+            moved_away: HashSet::new(),
             full_look_wanted: [false, false],
             dirty: Default::default(),
             listing_attempts: HashMap::new(),
@@ -358,6 +364,10 @@ impl Engine {
             && self.ready.is_empty()
             && !self.plan_wanted
             && self.next_wake().is_none()
+    }
+
+    pub fn is_pretending(&self) -> bool {
+        self.settings.pretend
     }
 
     /// When something that waits for time wants to be tried again.

@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 
 use super::cloud::{CloudPort, Nature, SimCloud};
 use super::disk::{DiskPort, DiskTraits, SimDisk};
-use super::faults::{Dice, Hub, Life, Odds, Pace};
+use super::faults::{Dice, Hub, Life, Odds, Pace, Trace};
 use super::users::Users;
 
 fn run<T>(odds: Odds, body: impl AsyncFnOnce(Arc<Hub>) -> T) -> T {
@@ -21,7 +21,7 @@ fn run<T>(odds: Odds, body: impl AsyncFnOnce(Arc<Hub>) -> T) -> T {
         .start_paused(true)
         .build()
         .expect("a runtime can be built");
-    runtime.block_on(async { body(Arc::new(Hub::new(7, odds, Pace::Jittery, false))).await })
+    runtime.block_on(async { body(Arc::new(Hub::new(7, odds, Pace::Jittery, Trace::Off))).await })
 }
 
 fn path(text: &str) -> RelPath {

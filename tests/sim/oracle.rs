@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use foldsync::tree::{HashAlgo, Hasher, Side};
 
-use super::cloud::SimCloud;
+use super::cloud::{Cost, SimCloud};
 use super::disk::SimDisk;
 use super::faults::Hub;
 use super::users::{Tree, Users};
@@ -15,6 +15,8 @@ use super::users::{Tree, Users};
 /// Every content that a user wrote, and whether a user took it away again.
 #[derive(Default)]
 pub(crate) struct Ledger {
+    /// Content bytes that transfers may take: up, and down.
+    fair: [u64; 2],
     contents: BTreeMap<Bytes, Fate>,
     serial: u64,
 }
@@ -48,6 +50,16 @@ impl Ledger {
                 *fate = Fate::OwedAgain;
             }
         }
+    }
+
+    /// Bytes that users wrote, or took away (the other side may bring them back), on a side.
+    pub(crate) fn moved_by_user(&mut self, side: Side, written: usize, taken: usize) {
+        let (up, down) = match side {
+            Side::Local => (written, taken),
+            Side::Remote => (taken, written),
+        };
+        self.fair[0] += up as u64;
+        self.fair[1] += down as u64;
     }
 
     pub(crate) fn taken(&mut self, content: &Bytes) {
@@ -168,6 +180,16 @@ fn difference(local: &Tree, remote: &Tree) -> String {
     lines.join("; ")
 }
 
+/// S10: nothing was transferred twice. What comes down may be read once to compare it, and once to
+/// keep it.
+pub(crate) fn check_economy(hub: &Hub, cost: Cost) {
+    let [up, down] = hub.ledger.lock().expect("the ledger is never poisoned").fair;
+    if cost.bytes_up > up || cost.bytes_down > 2 * down {
+        let Cost { bytes_up, bytes_down, .. } = cost;
+        hub.violate(format!("S10: {bytes_up} bytes up for {up}, {bytes_down} down for {down}"));
+    }
+}
+
 /// How many conflict copies there are.
 pub(crate) fn conflict_copies(tree: &Tree) -> usize {
     tree.keys().filter(|path| path.contains(".conflict-")).count()
@@ -179,12 +201,14 @@ pub(crate) fn check_base(hub: &Hub, db: &std::path::Path, agreed: &Tree) {
         Ok(base) => base,
         Err(error) => return hub.violate(format!("S14: the database cannot be read: {error}")),
     };
-    let hash = |bytes: &Bytes| Hasher::of(HashAlgo::Sha256, bytes).bytes().to_vec();
-    let md5 = |bytes: &Bytes| Hasher::of(HashAlgo::Md5, bytes).bytes().to_vec();
+    let is_of = |hash: &[u8], bytes: &Bytes| {
+        let algos = [HashAlgo::Md5, HashAlgo::Sha1, HashAlgo::Sha256];
+        algos.into_iter().any(|algo| Hasher::of(algo, bytes).bytes() == hash)
+    };
     for path in base.keys().chain(agreed.keys()).collect::<BTreeSet<_>>() {
         let same = match (base.get(path), agreed.get(path)) {
             (Some(None), Some(None)) => true,
-            (Some(Some(base)), Some(Some(there))) => *base == hash(there) || *base == md5(there),
+            (Some(Some(base)), Some(Some(there))) => is_of(base, there),
             _ => false,
         };
         if !same {

@@ -16,7 +16,7 @@ use foldsync::tree::Side;
 use super::cloud::{CloudPort, Nature, SimCloud};
 use super::crowd::Crowd;
 use super::disk::{DiskPort, DiskTraits, SimDisk};
-use super::faults::{Dice, Hub, Odds, Pace, SimClock};
+use super::faults::{Dice, Hub, Odds, Pace, SimClock, Trace};
 use super::oracle;
 use super::users::{Tree, Users};
 
@@ -26,8 +26,6 @@ pub(crate) struct Report {
     pub(crate) violations: Vec<String>,
     /// Equal for equal seeds.
     pub(crate) digest: u64,
-    /// Readable, when it was asked for.
-    pub(crate) log: Vec<String>,
     pub(crate) kills: u64,
     pub(crate) runs: u64,
     pub(crate) acts: u64,
@@ -202,7 +200,6 @@ impl World {
         Report {
             violations: self.hub.violations(),
             digest: self.hub.digest(),
-            log: self.hub.take_log(),
             kills: self.kills,
             runs: self.runs,
             acts,
@@ -282,7 +279,7 @@ impl Weather {
 }
 
 /// Lives through the day of a seed.
-pub(crate) fn day(seed: u64, folder: &Path, trace: bool) -> Report {
+pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
     in_virtual_time(async {
         let mut dice = Dice::new(seed, 2);
         let odds = Odds::draw(&mut dice);
@@ -291,21 +288,27 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: bool) -> Report {
         let nature = Nature::draw(&mut dice);
         let weather = Weather::draw(&mut dice);
         let odds_of_doubt = odds.reply_lost + odds.reply_late + odds.disk_io_late > 0;
+        let calm = odds == Odds::default();
         let hub = Arc::new(Hub::new(seed, odds, pace, trace));
         let mut world = World::new(hub.clone(), traits, nature, folder);
         let users = Dice::new(seed, 3);
         let crowd = Crowd::new(hub.clone(), world.disk.clone(), world.cloud.clone(), users);
         let crowd = Arc::new(crowd);
         let mut agreed = !crowd.settle_in();
+        let mut lost_database = false;
         for _ in 0..weather.rounds {
             world.round(&crowd, &weather, &mut dice).await;
             if dice.chance(weather.lose_database) {
                 world.drop_database();
                 agreed = false;
+                lost_database = true;
             }
         }
         crowd.finish();
         world.settle().await;
+        if calm && world.kills == 0 && weather.busy + weather.deny == 0 && !lost_database {
+            oracle::check_economy(&hub, world.cloud.cost());
+        }
         let copies = oracle::conflict_copies(&world.disk.tree());
         // After a kill or a lost answer, what the engine did may look like somebody else's doing.
         let witnessed = world.kills == 0 && weather.busy == 0 && !odds_of_doubt;

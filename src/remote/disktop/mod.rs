@@ -6,6 +6,7 @@
 pub mod api;
 pub mod connect;
 mod listing;
+pub mod measure;
 mod place;
 mod sightings;
 mod swap;
@@ -125,7 +126,7 @@ impl DiskTop {
             root,
             capabilities: capabilities(measured),
             fresh: Mutex::default(),
-            sightings: Mutex::default(),
+            sightings: Mutex::new(Sightings::new(measured.case)),
             prefix: Mutex::default(),
         }
     }
