@@ -87,10 +87,13 @@ impl World {
         }
     }
 
-    /// Lets the program finish what `ended` has not, in one run, and looks at everything.
+    /// Lets the program finish what `ended` has not, and looks at everything. A run may leave to the
+    /// next one what nobody could tell for sure.
     fn recover(&mut self, ended: Option<Ended>, story: &str) {
         let is_done = |ended: &Ended| matches!(ended.exit, Some(0 | 3));
-        let ended = ended.filter(is_done).unwrap_or_else(|| self.rig.sync());
+        let first = ended.filter(is_done).unwrap_or_else(|| self.rig.sync());
+        let story = format!("{story}: {first:#?}");
+        let ended = if first.exit == Some(1) { self.rig.sync() } else { first };
         let story = format!("{story}: {ended:#?}");
         if !is_done(&ended) {
             let status = self.rig.run(&["status"]).stdout;
