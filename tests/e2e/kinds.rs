@@ -398,10 +398,10 @@ fn a_read_only_disk_is_one_clear_trouble_and_nothing_is_lost() {
         pair.sync().exits(0);
         let other = if name == "local" { pair.remote() } else { pair.local() };
         other.write("a", "1").delete("b").write("n", "2");
-        pair.mounts().run(&format!("mount -o remount,ro {}", place.display()));
+        pair.mounts().run(&format!("mount -o bind,remount,ro {}", place.display()));
         let run = pair.sync();
         assert!([1, 5, 7].contains(&run.exit), "{run}");
-        pair.mounts().run(&format!("mount -o remount,rw {}", place.display()));
+        pair.mounts().run(&format!("mount -o bind,remount,rw {}", place.display()));
         pair.sync().exits(0);
         pair.settled(&["a=1", "d/", "d/c=0c", "n=2"]);
     }
