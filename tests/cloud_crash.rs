@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use emulators::Fault;
 use emulators::disktop::{Meeting, Phase, Switches};
-use rig::{Rig, SYNC};
+use rig::{Ended, Rig, SYNC};
 use rustix::process::{Pid, Signal};
 
 /// A world that lives through many days, each with the same kinds of changes.
@@ -78,52 +78,29 @@ impl World {
     }
 
     /// Nobody wants yesterday's conflicts.
-    fn settle(&mut self, story: &str) {
-        let copies: Vec<String> = self.rig.local_tree().into_keys().collect();
-        let copies: Vec<&String> =
-            copies.iter().filter(|path| path.contains(".conflict-")).collect();
+    fn drop_conflicts(&mut self, story: &str) {
+        let copies = self.rig.local_tree().into_keys().filter(|path| path.contains(".conflict-"));
+        let copies: Vec<String> = copies.collect();
         assert!(copies.len() <= 1, "{copies:?}: {story}");
         for copy in &copies {
             self.rig.delete(&copy[1..]);
         }
-        if !copies.is_empty() {
-            let ended = self.rig.sync();
-            assert_eq!(ended.exit, Some(0), "{story}: {ended:#?}");
-        }
     }
 
-    fn trace(&self) {
-        if std::env::var_os("CRASH_TRACE").is_some() {
-            self.rig.cloud.hook(|number, label, phase| {
-                if phase == Phase::Before {
-                    println!("  {number} {label}");
-                }
-            });
+    /// Lets the program finish what `ended` has not, in one run, and looks at everything.
+    fn recover(&mut self, ended: Option<Ended>, story: &str) {
+        let is_done = |ended: &Ended| matches!(ended.exit, Some(0 | 3));
+        let ended = ended.filter(is_done).unwrap_or_else(|| self.rig.sync());
+        let story = format!("{story}: {ended:#?}");
+        if !is_done(&ended) {
+            let status = self.rig.run(&["status"]).stdout;
+            panic!("{story}, {:?}, {status}", self.rig.remote_tree().keys());
         }
-    }
-
-    /// Runs the program until it has nothing more to do, at most so often, and looks at everything.
-    fn recover(&mut self, runs: u32, story: &str) {
-        self.trace();
-        let mut told = Vec::new();
-        loop {
-            let ended = self.rig.sync();
-            let done = matches!(ended.exit, Some(0 | 3));
-            told.push(ended);
-            if done {
-                break;
-            }
-            if told.len() == runs as usize {
-                let status = self.rig.run(&["status"]).stdout;
-                let there = self.rig.remote_tree();
-                panic!("{story}: {told:#?}, {:?}, {status}", there.keys());
-            }
-        }
-        let story = format!("{story}: {told:#?}");
         self.rig.assert_equal(&story);
         let (quiet, counted) = self.rig.count(|| self.rig.sync());
         assert_eq!(counted.mutating, 0, "{story}; then {quiet:#?}");
-        self.settle(&story);
+        assert_eq!(quiet.exit, ended.exit, "{story}; then {quiet:#?}");
+        self.drop_conflicts(&story);
     }
 }
 
@@ -168,55 +145,71 @@ fn was_killed(child: &mut Child) -> bool {
     child.wait().unwrap().signal() == Some(9)
 }
 
+/// Worlds of one test that live at the same time: most of it is waiting.
+const LANES: u64 = 3;
+
+/// Calls `day` in several worlds with each number from 1 on, until it tells that the run had no such
+/// request.
+fn for_every_request(switches: &Switches, day: impl Fn(&mut World, u64) -> bool + Sync) {
+    let lane = |first: u64| {
+        let mut world = World::new(switches.clone());
+        let mut number = first;
+        while day(&mut world, number) {
+            number += LANES;
+        }
+        assert!(number > 20, "the script has more requests than {number}");
+    };
+    std::thread::scope(|scope| {
+        let lane = &lane;
+        for first in 1..=LANES {
+            scope.spawn(move || lane(first));
+        }
+    });
+}
+
 /// One kill a day, at each of the day's requests from the first to the last.
-fn kill_at_every_request(switches: Switches, script: Script, phase: Phase) {
-    let mut world = World::new(switches);
-    let first = std::env::var("CRASH_FROM").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    for number in first.. {
+fn kill_at_every_request(switches: &Switches, script: Script, phase: Phase) {
+    for_every_request(switches, |world, number| {
         world.change(script);
         let killed = kill_at(&world.rig, number, phase);
         let story = format!("killed at request {number}, {phase:?}");
         world.rig.check_ledger(&story);
-        world.recover(1, &story);
-        if !killed {
-            println!("{number} requests, {:?}", world.rig.cloud.counters().by_label);
-            assert!(number > 15, "{number}");
-            return;
-        }
-    }
+        world.recover(None, &story);
+        killed
+    });
 }
 
 // CR-01 CR-04 UP-05
 #[test]
 fn killed_before_any_request_is_served() {
-    kill_at_every_request(Switches::default(), Script::Full, Phase::Before);
+    kill_at_every_request(&Switches::default(), Script::Full, Phase::Before);
 }
 
 #[test]
 fn killed_after_any_request_was_served() {
-    kill_at_every_request(Switches::default(), Script::Full, Phase::After);
+    kill_at_every_request(&Switches::default(), Script::Full, Phase::After);
 }
 
 #[test]
 fn killed_before_any_request_where_taken_names_are_refused() {
     let switches = Switches { same_name_upload: Meeting::Rejects, ..Switches::default() };
-    kill_at_every_request(switches, Script::Names, Phase::Before);
+    kill_at_every_request(&switches, Script::Names, Phase::Before);
 }
 
 #[test]
 fn killed_after_any_request_where_taken_names_are_refused() {
     let switches = Switches { same_name_upload: Meeting::Rejects, ..Switches::default() };
-    kill_at_every_request(switches, Script::Names, Phase::After);
+    kill_at_every_request(&switches, Script::Names, Phase::After);
 }
 
 #[test]
 fn killed_before_any_request_where_taken_names_are_changed() {
-    kill_at_every_request(renaming(), Script::Names, Phase::Before);
+    kill_at_every_request(&renaming(), Script::Names, Phase::Before);
 }
 
 #[test]
 fn killed_after_any_request_where_taken_names_are_changed() {
-    kill_at_every_request(renaming(), Script::Names, Phase::After);
+    kill_at_every_request(&renaming(), Script::Names, Phase::After);
 }
 
 fn renaming() -> Switches {
@@ -269,21 +262,16 @@ fn an_upload_of_many_parts_killed_three_times_sends_no_part_twice() {
 
 // CR-12
 fn fail_every_request(fault: &Fault) {
-    let mut world = World::new(Switches::default());
-    for number in 0.. {
+    for_every_request(&Switches::default(), |world, number| {
         world.change(Script::Full);
-        let (ended, counted) = {
-            world.rig.cloud.fault("*", number, 1, fault.clone());
-            world.rig.count(|| world.rig.sync())
-        };
+        world.rig.cloud.fault("*", u32::try_from(number - 1).unwrap(), 1, fault.clone());
+        let (ended, counted) = world.rig.count(|| world.rig.sync());
         world.rig.cloud.end_faults();
         let story = format!("{fault:?} at request {number}: {ended:#?}");
         assert!(matches!(ended.exit, Some(0 | 1 | 3 | 5)), "{story}");
-        world.recover(1, &story);
-        if counted.requests <= u64::from(number) {
-            return;
-        }
-    }
+        world.recover(Some(ended), &story);
+        counted.requests >= number
+    });
 }
 
 #[test]

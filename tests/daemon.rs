@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use foldsync::daemon::client::{Client, ClientError};
 use foldsync::daemon::events::Happening;
 use foldsync::daemon::status::{PairStatus, State};
+use foldsync::engine::report::OpKind;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -294,6 +295,15 @@ fn an_unknown_pair_is_a_mistake_of_the_command_line() {
     }
 }
 
+#[test]
+fn commands_in_a_session_find_a_daemon_that_was_started_without_one() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    std::fs::create_dir(home.path("run")).unwrap();
+    let asked = home.command(&["flush"]).env("XDG_RUNTIME_DIR", home.path("run")).output();
+    assert_eq!(asked.unwrap().status.code(), Some(0));
+}
+
 // ---- steering ------------------------------------------------------------------------------------
 
 #[test]
@@ -326,25 +336,26 @@ fn a_pause_for_a_time_ends_by_itself_and_nothing_is_missed() {
 }
 
 #[test]
-fn a_deep_rescan_finds_what_time_and_size_hide() {
+fn a_deep_rescan_reads_every_file_and_a_plain_one_none() {
     let home = Home::new("1h");
-    home.write("local/report", "old");
+    for name in ["local/one", "local/two", "local/three"] {
+        home.write(name, "text");
+        // Written long ago: a file of this moment is read again for that reason alone.
+        let file = std::fs::File::options().write(true).open(home.path(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    }
     let _daemon = home.start();
-    home.run(&["flush"], 0);
-    home.run(&["pause"], 0);
-    // As a program does that sets the old time again: only the content tells.
-    let path = home.path("local/report");
-    let written = std::fs::metadata(&path).unwrap().modified().unwrap();
-    home.write("local/report", "new");
-    std::fs::File::options()
-        .write(true)
-        .open(&path)
-        .and_then(|file| file.set_modified(written))
-        .unwrap();
-    home.run(&["resume"], 0);
+    let reads = || {
+        home.run(&["flush"], 0);
+        let counts = home.status().totals.operations;
+        counts.iter().filter(|count| count.op == OpKind::Read).map(|count| count.count).sum::<u64>()
+    };
+    reads();
+    let before = reads();
+    home.run(&["rescan"], 0);
+    assert_eq!(reads(), before);
     home.run(&["rescan", "--deep"], 0);
-    home.run(&["flush"], 0);
-    assert_eq!(home.read("remote/report").as_deref(), Some("new"));
+    assert_eq!(reads(), before + 3);
 }
 
 #[test]
@@ -376,6 +387,24 @@ fn a_reload_starts_new_pairs_and_leaves_the_others_running() {
     assert_eq!(home.runtime.block_on(home.client().status()).unwrap().pairs.len(), 1);
 }
 
+#[test]
+fn a_pair_that_cannot_run_leaves_the_others_alone_and_comes_back_by_itself() {
+    let home = Home::new("1h");
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("{}{docs}", home.pair("pics", "pics", "store", "1h")));
+    let _daemon = home.start();
+    home.write("local/report", "text");
+    home.run(&["flush", "docs"], 0);
+    assert_eq!(home.read("remote/report").as_deref(), Some("text"));
+    assert!(home.run(&["flush", "pics"], 7).contains("pics"));
+    for folder in ["pics", "store"] {
+        std::fs::create_dir(home.path(folder)).unwrap();
+    }
+    home.write("pics/photo", "light");
+    home.run(&["flush"], 0);
+    assert_eq!(home.read("store/photo").as_deref(), Some("light"));
+}
+
 // ---- guards --------------------------------------------------------------------------------------
 
 // WA-03, WA-04, SF-01
@@ -398,6 +427,23 @@ fn a_root_that_is_moved_away_holds_the_pair_and_deletes_nothing() {
     std::fs::rename(home.path("elsewhere"), home.path("local")).unwrap();
     home.run(&["flush"], 0);
     assert_eq!(names(&home.path("local")), names(&home.path("remote")));
+}
+
+#[test]
+fn a_pair_that_cannot_run_can_be_paused_and_stays_so() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    std::fs::rename(home.path("local"), home.path("elsewhere")).unwrap();
+    home.run(&["flush"], 4);
+    home.run(&["pause"], 0);
+    std::fs::rename(home.path("elsewhere"), home.path("local")).unwrap();
+    home.write("remote/report", "text");
+    assert!(home.run(&["flush"], 1).contains("paused"));
+    assert_eq!((home.status().state, home.read("local/report")), (State::Paused, None));
+    home.run(&["resume"], 0);
+    home.run(&["flush"], 0);
+    assert!(home.read("local/report").is_some());
 }
 
 // SF-07, SF-10

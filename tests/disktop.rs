@@ -390,6 +390,18 @@ async fn a_service_that_shows_both_cases_may_have_more_of_them() {
     assert_eq!(names(&list(&remote).await.unwrap()), ["A", "B", "a", "b"]);
 }
 
+// EE-03
+#[tokio::test]
+async fn a_name_that_was_taken_a_moment_ago_is_free_again_once_its_file_is_gone() {
+    let cloud = cloud().await;
+    let remote = cloud.client("").remote;
+    for content in [&b"one"[..], b"two", b"three"] {
+        let entry = put(&remote, "a", content).await.unwrap();
+        assert_eq!(refused(put(&remote, "a", b"other").await).kind, ErrorKind::AlreadyExists);
+        remote.delete(&in_root(&entry), &entry.stamp()).await.unwrap();
+    }
+}
+
 // NM-09
 #[tokio::test]
 async fn the_name_that_the_service_chose_is_the_name_that_is_told() {

@@ -99,7 +99,7 @@ fn describe(entry: Option<&Entry>) -> String {
 fn resolve(id: i64, keep: Keep, pair: &OnePair, context: &Context) -> Result<Exit, Failure> {
     let pair = context.pair(pair.pair.as_ref(), &pair.ad_hoc)?;
     super::runtime()?.block_on(async {
-        if let Some((client, _)) = keeper_of(&pair, context).await? {
+        if let Some(client) = keeper_of(&pair, context).await? {
             let conflict = Numbered { pair: Some(pair.config.name.clone()), id };
             return Ok(client.resolve(&conflict, keep).await?);
         }

@@ -12,6 +12,8 @@ use crate::config::check;
 use crate::config::locate::{Places, expand};
 use crate::config::problem::nearest;
 use crate::config::{Config, Daemon, Limits, PairConfig, RemoteConfig, RemoteSpec, Severity};
+use crate::daemon::client::{Client, ClientError};
+use crate::daemon::socket;
 use crate::store::Store;
 use crate::tree::RelPath;
 
@@ -135,16 +137,25 @@ impl Context {
         read.map(|(config, _)| config.daemon).unwrap_or_default()
     }
 
-    /// Where the daemon of this configuration answers.
-    pub(super) fn socket(&self) -> Result<PathBuf, Failure> {
-        if let Some(path) = self.daemon_settings().socket {
-            return Ok(path);
+    /// Where the daemon of this configuration may answer, its own choice first.
+    pub(super) fn sockets(&self) -> Result<Vec<PathBuf>, Failure> {
+        let configured = self.daemon_settings().socket;
+        let runtime = self.places.runtime.as_deref();
+        Ok(socket::places(configured.as_deref(), runtime, &self.state_dir()?))
+    }
+
+    /// The daemon of this configuration; `Exit::Busy` if none runs.
+    pub(super) async fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::find(self.sockets()?).await?)
+    }
+
+    /// The same, if one runs.
+    pub(super) async fn client_if_any(&self) -> Result<Option<Client>, Failure> {
+        match Client::find(self.sockets()?).await {
+            Ok(client) => Ok(Some(client)),
+            Err(ClientError::NoDaemon(_)) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        let folder = match &self.places.runtime {
-            Some(runtime) => runtime.join("foldsync"),
-            None => self.state_dir()?,
-        };
-        Ok(folder.join("control.sock"))
     }
 
     /// The pairs of these names, or all; or the one that `--local` and `--remote` make.

@@ -58,7 +58,9 @@ async fn keep(
     };
     let daemon = Arc::new(Daemon::new(Box::new(read), stop.clone()));
     daemon.start(members(pairs)?)?;
-    let bound = socket::bind(&context.socket()?).map_err(|error| {
+    let places = context.sockets()?;
+    let place = places.first().expect("there is always the state folder");
+    let bound = socket::bind(place).map_err(|error| {
         let exit = match &error {
             socket::BindError::Running(_) => Exit::Busy,
             socket::BindError::Foreign { .. }
@@ -141,7 +143,7 @@ fn member(pair: &Pair) -> Result<Member, Failure> {
         lock: Box::new(move || locked.lock()),
         open: Box::new(move || open(&opened).map_err(refusal)),
         resolve: resolve(pair),
-        chores: Arc::new(move || {
+        chores: Box::new(move || {
             let pair = chores.clone();
             Box::pin(async move { pair.expire_trash().await })
         }),

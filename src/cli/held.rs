@@ -81,7 +81,7 @@ fn answer(id: i64, pair: &OnePair, given: Answer, context: &Context) -> Result<E
     let row = find(&pair, id)?;
     let failed = |error: crate::store::StoreError| pair.failed(&error);
     let kept = super::runtime()?.block_on(async {
-        let Some((client, _)) = keeper_of(&pair, context).await? else { return Ok(false) };
+        let Some(client) = keeper_of(&pair, context).await? else { return Ok(false) };
         let set = Numbered { pair: Some(pair.config.name.clone()), id: row.id };
         client.answer(&set, given).await?;
         Ok::<bool, Failure>(true)

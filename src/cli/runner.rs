@@ -13,6 +13,7 @@ use super::interrupt::Interrupt;
 use super::last_run::LastRun;
 use super::text::printable;
 use crate::clock::{Clock as _, SystemClock};
+use crate::config::RemoteSpec;
 use crate::config::units::DeleteLimit;
 use crate::daemon::lock::{LockError, PairLock};
 use crate::drive::Observer;
@@ -215,8 +216,17 @@ impl Pair {
             RunError::Auth { .. } | RunError::Fatal(Fatal::Auth { .. }) => Exit::LoginNeeded,
             RunError::Side { .. } | RunError::Fatal(Fatal::Store(_) | Fatal::Stuck) => Exit::Fatal,
         };
-        Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
+        let hint = match (&self.config.remote, exit) {
+            (RemoteSpec::Named { remote, .. }, Exit::LoginNeeded) => login_hint(remote),
+            (RemoteSpec::Named { .. } | RemoteSpec::Dir(_), _) => String::new(),
+        };
+        Failure::new(exit, format!("{}: {}{hint}", self.name(), printable(&error.to_string())))
     }
+}
+
+/// What a person does about a login that is missing or has ended.
+fn login_hint(remote: &str) -> String {
+    format!(". Log in: foldsync auth login {}", printable(remote))
 }
 
 /// The code of a run that came to its end.

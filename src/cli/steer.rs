@@ -50,20 +50,22 @@ pub(super) fn rescan(pairs: &DaemonPairs, deep: bool, context: &Context) -> Resu
 }
 
 pub(super) fn stop(context: &Context) -> Result<Exit, Failure> {
-    let client = Client::new(context.socket()?);
-    super::runtime()?.block_on(client.stop())?;
-    Ok(Exit::InSync)
+    super::runtime()?.block_on(async {
+        context.client().await?.stop().await?;
+        Ok(Exit::InSync)
+    })
 }
 
 pub(super) fn reload(context: &Context) -> Result<Exit, Failure> {
-    let client = Client::new(context.socket()?);
-    match super::runtime()?.block_on(client.reload()) {
-        Ok(()) => Ok(Exit::InSync),
-        Err(ClientError::Refused { message, .. }) => {
-            Err(Failure::config(lines_printable(&message)))
+    super::runtime()?.block_on(async {
+        match context.client().await?.reload().await {
+            Ok(()) => Ok(Exit::InSync),
+            Err(ClientError::Refused { message, .. }) => {
+                Err(Failure::config(lines_printable(&message)))
+            }
+            Err(error) => Err(error.into()),
         }
-        Err(error) => Err(error.into()),
-    }
+    })
 }
 
 /// Asks the same for several pairs.
@@ -72,8 +74,8 @@ fn for_each(
     context: &Context,
     ask: impl AsyncFn(&Client, &str) -> Result<(), ClientError>,
 ) -> Result<Exit, Failure> {
-    let client = Client::new(context.socket()?);
     super::runtime()?.block_on(async {
+        let client = context.client().await?;
         for pair in meant(pairs, &client).await? {
             ask(&client, &pair).await?;
         }
@@ -91,8 +93,8 @@ async fn meant(pairs: &DaemonPairs, client: &Client) -> Result<Vec<String>, Fail
 }
 
 pub(super) fn flush(pairs: &DaemonPairs, context: &Context) -> Result<Exit, Failure> {
-    let client = Client::new(context.socket()?);
     super::runtime()?.block_on(async {
+        let client = context.client().await?;
         let names = meant(pairs, &client).await?;
         let exit = flush_all(&client, &names).await?;
         if !context.global.quiet {
@@ -126,17 +128,10 @@ pub(super) fn of_pairs(mut status: DaemonStatus, names: &[String]) -> DaemonStat
 }
 
 /// The daemon that keeps this very pair, if one does: the name alone could be another's.
-pub(super) async fn keeper_of(
-    pair: &Pair,
-    context: &Context,
-) -> Result<Option<(Client, DaemonStatus)>, Failure> {
-    let client = Client::new(context.socket()?);
-    let status = match client.status().await {
-        Ok(status) => status,
-        Err(ClientError::NoDaemon(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
+pub(super) async fn keeper_of(pair: &Pair, context: &Context) -> Result<Option<Client>, Failure> {
+    let Some(client) = context.client_if_any().await? else { return Ok(None) };
+    let status = client.status().await?;
     let root = pair.config.local.to_string_lossy();
     let is_kept = status.pair(&pair.config.name).is_some_and(|kept| kept.local.root == root);
-    Ok(is_kept.then(|| (client, of_pairs(status, &[pair.config.name.clone()]))))
+    Ok(is_kept.then_some(client))
 }

@@ -121,7 +121,7 @@ async fn flush_kept(
     interrupt: &Interrupt,
     sums: &mut Sums,
 ) -> Result<Option<Exit>, Failure> {
-    let Some((client, _)) = keeper_of(pair, context).await? else { return Ok(None) };
+    let Some(client) = keeper_of(pair, context).await? else { return Ok(None) };
     if extras.are_any() {
         let message = format!(
             "{}: the daemon keeps this pair, and takes no --force or --max-… flag: end it first (foldsync stop)",

@@ -34,17 +34,13 @@ impl Board {
     }
 
     /// Replaces what is said of a pair; a new one comes last.
-    pub(super) fn put(&self, mut pair: PairStatus) {
+    pub(super) fn put(&self, pair: PairStatus) {
         let mut happened = Vec::new();
         self.status.send_modify(|status| {
             let status = Arc::make_mut(status);
             match status.pairs.iter_mut().find(|known| known.name == pair.name) {
                 Some(known) => {
                     happened = changes(known, &pair);
-                    // Only the pair's own task counts them.
-                    if pair.totals.operations.is_empty() {
-                        pair.totals.operations = std::mem::take(&mut known.totals.operations);
-                    }
                     *known = pair;
                 }
                 None => status.pairs.push(pair),
@@ -93,8 +89,12 @@ pub(super) struct Clerk {
 }
 
 impl Clerk {
-    pub(super) fn counts(&self) -> Vec<OpCount> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Puts up what the pair says, with what was counted here.
+    pub(super) fn put_up(&self, mut status: PairStatus) {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        status.totals.operations.clone_from(&counts);
+        drop(counts);
+        self.board.put(status);
     }
 
     fn count(&self, op: OpKind, result: OpResult) {

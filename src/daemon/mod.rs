@@ -53,11 +53,13 @@ pub struct Member {
     /// Carries out what a person decided about a conflict.
     pub resolve: Arc<Resolve>,
     /// Done now and then, such as taking out old trash.
-    pub chores: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+    pub chores: Box<Chores>,
     /// Is told how a pair was left that is not kept any more.
-    pub ended: Box<dyn Fn(&PairStatus, Option<Summary>) + Send + Sync>,
+    pub ended: Box<Ended>,
 }
 
+pub type Chores = dyn Fn() -> BoxFuture<'static, ()> + Send + Sync;
+pub type Ended = dyn Fn(&PairStatus, Option<Summary>) + Send + Sync;
 pub type Resolve = dyn Fn(i64, Keep) -> BoxFuture<'static, control::Result<()>> + Send + Sync;
 
 /// Reads the configuration anew.
@@ -75,6 +77,7 @@ const ORDERS_MAX: usize = 64;
 struct Kept {
     orders: mpsc::Sender<Order>,
     status: watch::Receiver<PairStatus>,
+    clerk: Arc<Clerk>,
     stop: CancellationToken,
     task: AbortOnDropHandle<()>,
     database: PathBuf,
@@ -148,11 +151,11 @@ impl Daemon {
             observer,
         );
         self.board.put(status.borrow().clone());
-        tokio::spawn(copy_status(status.clone(), clerk, Arc::clone(&self.board)));
+        tokio::spawn(copy_status(status.clone(), Arc::clone(&clerk)));
         let tended = tend(keeper, told, lock, member.chores, member.ended);
         let task = AbortOnDropHandle::new(tokio::spawn(tended));
         let (resolve, fingerprint) = (member.resolve, member.fingerprint);
-        let kept = Kept { orders, status, stop, task, database, resolve, fingerprint };
+        let kept = Kept { orders, status, clerk, stop, task, database, resolve, fingerprint };
         self.kept().insert(name, kept);
     }
 
@@ -196,6 +199,30 @@ impl Daemon {
         });
         reading.await.unwrap_or_else(|error| Err(ControlError::Failed(error.to_string())))
     }
+
+    async fn until(&self, pair: &str, is: impl Fn(&PairStatus) -> bool) -> control::Result<()> {
+        let (mut status, clerk) =
+            self.known(pair, |kept| (kept.status.clone(), Arc::clone(&kept.clerk)))?;
+        let gone = |_| ControlError::Refused(format!("`{pair}` is not kept any more"));
+        let reached = status.wait_for(|status| is(status)).await.map_err(gone)?.clone();
+        clerk.put_up(reached);
+        Ok(())
+    }
+
+    /// A pair that another process works on is shown as such.
+    fn keep_if_free(&self, member: Member) {
+        match (member.lock)() {
+            Ok(lock) => self.keep(member, lock),
+            Err(failure) => {
+                let name = &member.status.name;
+                tracing::error!(pair = name, error = failure.message, "the pair is not kept");
+                let mut status = member.status;
+                status.enter(State::Error, SystemClock.now());
+                status.message = Some(failure.message);
+                self.board.put(status);
+            }
+        }
+    }
 }
 
 /// The one with the number; several pairs may use the same.
@@ -216,8 +243,8 @@ async fn tend(
     keeper: Keeper,
     told: watch::Sender<PairStatus>,
     lock: PairLock,
-    chores: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
-    ended: Box<dyn Fn(&PairStatus, Option<Summary>) + Send + Sync>,
+    chores: Box<Chores>,
+    ended: Box<Ended>,
 ) {
     let _lock = lock;
     let mut running = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
@@ -244,15 +271,10 @@ async fn tend(
     }
 }
 
-async fn copy_status(
-    mut status: watch::Receiver<PairStatus>,
-    clerk: Arc<Clerk>,
-    board: Arc<Board>,
-) {
+async fn copy_status(mut status: watch::Receiver<PairStatus>, clerk: Arc<Clerk>) {
     loop {
-        let mut now = status.borrow_and_update().clone();
-        now.totals.operations = clerk.counts();
-        board.put(now);
+        let now = status.borrow_and_update().clone();
+        clerk.put_up(now);
         if status.changed().await.is_err() {
             return;
         }
@@ -289,7 +311,8 @@ impl Control for Daemon {
             return Err(ControlError::Refused(text));
         }
         let exit = status.exit();
-        self.board.put(status);
+        // Who asks for the status next finds this one, not an older one.
+        self.known(pair, |kept| Arc::clone(&kept.clerk))?.put_up(status);
         Ok(exit)
     }
 
@@ -378,30 +401,5 @@ impl Control for Daemon {
         let read =
             move |pair: &str, database: &std::path::Path| records::history(pair, database, &asked);
         self.look_up(query.pair.as_deref(), read).await
-    }
-}
-
-impl Daemon {
-    async fn until(&self, pair: &str, is: impl Fn(&PairStatus) -> bool) -> control::Result<()> {
-        let mut status = self.known(pair, |kept| kept.status.clone())?;
-        let gone = |_| ControlError::Refused(format!("`{pair}` is not kept any more"));
-        let reached = status.wait_for(|status| is(status)).await.map_err(gone)?.clone();
-        self.board.put(reached);
-        Ok(())
-    }
-
-    /// A pair that another process works on is shown as such.
-    fn keep_if_free(&self, member: Member) {
-        match (member.lock)() {
-            Ok(lock) => self.keep(member, lock),
-            Err(failure) => {
-                let name = &member.status.name;
-                tracing::error!(pair = name, error = failure.message, "the pair is not kept");
-                let mut status = member.status;
-                status.enter(State::Error, SystemClock.now());
-                status.message = Some(failure.message);
-                self.board.put(status);
-            }
-        }
     }
 }

@@ -245,6 +245,10 @@ impl Engine {
         if look.all_listed() {
             self.place_files(&mut look);
         }
+        if look.torn {
+            self.look_anew(&look);
+            return Vec::new();
+        }
         if !look.all_listed() {
             self.looks[side as usize] = Some(look);
             return Vec::new();
@@ -305,6 +309,7 @@ impl Engine {
             }
             return;
         }
+        self.set_twins_aside(look, &mut left);
         left.retain(|(dir, entry)| !self.place_replaced_file(look, *dir, entry));
         for (dir, entry) in left {
             let node = self.trees.create(Kind::File);
@@ -313,6 +318,34 @@ impl Engine {
     }
 
     /// Whether the item is known from another place that it has left.
+    /// One item of a service in two places: it was moved while the folders were listed, or one of the
+    /// listings lags behind. The look tells nothing then; if that stays so, one place counts.
+    fn set_twins_aside(&mut self, look: &mut Look, newcomers: &mut Vec<(NodeId, Entry)>) {
+        const TRIES: u32 = 3;
+        let side = look.side;
+        let placed = look.placed.values().map(|(_, entry)| entry.item.clone());
+        let mut seen: HashSet<ItemId> = placed.collect();
+        let mut twins = Vec::new();
+        newcomers.retain(|(dir, entry)| {
+            if !matches!(entry.item, ItemId::Key(_)) {
+                return true;
+            }
+            let known = self.trees.by_item(side, &entry.item);
+            let is_known = known.is_some_and(|node| self.trees.kind(node) == entry.kind);
+            let is_first = seen.insert(entry.item.clone()) && !is_known;
+            if !is_first {
+                twins.push((*dir, entry.name.clone()));
+            }
+            is_first
+        });
+        look.torn |= !twins.is_empty() && self.torn_looks[side as usize] < TRIES;
+        for (dir, name) in twins {
+            let shown = self.path_in_look(look, dir).join(&name).to_string();
+            let name = name.as_str().to_owned();
+            self.blocked.insert((side, dir, name), (SkipReason::Duplicate, shown));
+        }
+    }
+
     fn place_moved_file(&mut self, look: &mut Look, dir: NodeId, entry: &Entry) -> bool {
         let side = look.side;
         let Some(node) = self.trees.by_item(side, &entry.item) else { return false };

@@ -69,15 +69,29 @@ impl Executor {
             let dropped = self.delete_entry(&to.parent, &new).await;
             return Err(Failure { unfinished: dropped.is_err(), ..changed });
         }
-        match self.swap(key, &new, to, over).await {
+        let mut replaced = None;
+        match self.swap(key, &new, to, over, &mut replaced).await {
             Ok(entry) => Ok(entry),
-            Err(failed) => {
-                // Half-way states are ours: they are not left behind if that can be helped.
+            // Half-way states are ours: they are not left behind if that can be helped.
+            Err(failed) if failed.unknown || failed.unfinished => {
                 let old = over.map(|over| &over.stamp);
-                let rolled = self.roll_forward(key, &to.parent, &to.name, old).await;
-                Err(Failure { unfinished: rolled.is_err(), ..failed })
+                let _ = self.roll_forward(key, &to.parent, &to.name, old).await;
+                // Listings may lag behind: the next start looks once more.
+                Err(Failure { unfinished: true, ..failed })
+            }
+            Err(failed) => {
+                let undone = self.undo(&new, replaced.as_ref(), to).await;
+                Err(Failure { unfinished: undone.is_err(), ..failed })
             }
         }
+    }
+
+    /// The name goes back to the old version, and the new one goes.
+    async fn undo(&self, new: &Entry, replaced: Option<&Entry>, to: &Target) -> Result<()> {
+        if let Some(old) = replaced {
+            self.rename_entry(&to.parent, old, &to.name).await?;
+        }
+        self.delete_entry(&to.parent, new).await
     }
 
     /// The new version, whose upload did not say what it made. It is there, so if it is not seen, the
@@ -101,25 +115,26 @@ impl Executor {
         }
     }
 
+    /// `replaced` is the old version while it has no name.
     async fn swap(
         &self,
         key: u64,
         new: &Entry,
         to: &Target,
         over: Option<&Expected>,
+        replaced: &mut Option<Entry>,
     ) -> Result<Entry> {
-        let mut replaced = None;
         if let Some(over) = over {
             let aside = replaced_name(key);
             let moved = self.remote.relocate(&over.locator, &over.stamp, &to.parent, &aside).await;
             let moved = moved.map_err(remote_failure)?;
-            if !is_version(&moved, &over.stamp) {
-                // Written since the last look: it gets its name back.
-                self.rename_entry(&to.parent, &moved, &to.name).await?;
+            let is_planned = is_version(&moved, &over.stamp);
+            *replaced = Some(moved);
+            if !is_planned {
+                // Written since the last look.
                 let text = format!("{} was changed meanwhile", over.locator.path);
                 return Err(failure(FailureKind::Changed, Side::Remote, text));
             }
-            replaced = Some(moved);
         }
         let staged = locator(&to.parent, new);
         let entry = self
@@ -127,14 +142,15 @@ impl Executor {
             .relocate(&staged, &new.stamp(), &to.parent, &to.name)
             .await
             .map_err(remote_failure)?;
-        if let Some(replaced) = replaced {
-            self.delete_entry(&to.parent, &replaced).await?;
+        if let Some(replaced) = replaced.take() {
+            let deleted = self.delete_entry(&to.parent, &replaced).await;
+            deleted.map_err(|failed| Failure { unfinished: true, ..failed })?;
         }
         Ok(entry)
     }
 
     /// The last look before a version is replaced: it must still be the one that was planned on.
-    async fn check_unchanged(&self, over: &Expected) -> Result<()> {
+    pub(super) async fn check_unchanged(&self, over: &Expected) -> Result<()> {
         if !self.remote.capabilities().stat {
             return Ok(());
         }

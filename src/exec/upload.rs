@@ -137,11 +137,16 @@ impl Executor {
             None => None,
         };
         let mut reader = self.open_source(upload, 0).await?;
+        if way == Way::InPlace && self.remote.capabilities().instant_upload.is_some() {
+            self.look_before(upload).await?;
+        }
         let (session, outstanding) = match resumed {
             Some(resumed) => resumed,
             None => match self.remote.begin_upload(&request).await.map_err(remote_failure)? {
                 UploadStart::Instant(entry) => {
-                    reader.verify().await.map_err(local_failure)?;
+                    // The file is in place already, whatever became of its source.
+                    let verified = reader.verify().await.map_err(local_failure);
+                    verified.map_err(|failed| Failure { unknown: true, ..failed })?;
                     return Ok(Sent { entry, bytes: 0, instant: true });
                 }
                 UploadStart::Session(session) => {
@@ -157,6 +162,10 @@ impl Executor {
         } else {
             self.send_in_order(&session, upload, &outstanding.ranges, reader).await
         };
+        let sent = match sent {
+            Ok(()) if way == Way::InPlace => self.look_before(upload).await,
+            other => other,
+        };
         let finished = match sent {
             Ok(()) => self.remote.finish_upload(&session).await.map_err(remote_failure),
             Err(failure) => Err(failure),
@@ -170,6 +179,14 @@ impl Executor {
                 }
                 Err(failure)
             }
+        }
+    }
+
+    /// EE-05: what is replaced in one step must still be the version that was planned on.
+    async fn look_before(&self, upload: &Upload<'_>) -> Result<()> {
+        match upload.over {
+            Some(over) => self.check_unchanged(over).await,
+            None => Ok(()),
         }
     }
 

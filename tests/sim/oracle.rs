@@ -201,12 +201,14 @@ pub(crate) fn check_base(hub: &Hub, db: &std::path::Path, agreed: &Tree) {
         Ok(base) => base,
         Err(error) => return hub.violate(format!("S14: the database cannot be read: {error}")),
     };
-    let hash = |bytes: &Bytes| Hasher::of(HashAlgo::Sha256, bytes).bytes().to_vec();
-    let md5 = |bytes: &Bytes| Hasher::of(HashAlgo::Md5, bytes).bytes().to_vec();
+    let is_of = |hash: &[u8], bytes: &Bytes| {
+        let algos = [HashAlgo::Md5, HashAlgo::Sha1, HashAlgo::Sha256];
+        algos.into_iter().any(|algo| Hasher::of(algo, bytes).bytes() == hash)
+    };
     for path in base.keys().chain(agreed.keys()).collect::<BTreeSet<_>>() {
         let same = match (base.get(path), agreed.get(path)) {
             (Some(None), Some(None)) => true,
-            (Some(Some(base)), Some(Some(there))) => *base == hash(there) || *base == md5(there),
+            (Some(Some(base)), Some(Some(there))) => is_of(base, there),
             _ => false,
         };
         if !same {

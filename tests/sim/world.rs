@@ -306,7 +306,7 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
         }
         crowd.finish();
         world.settle().await;
-        if calm && world.kills == 0 && weather.busy == 0 && !lost_database {
+        if calm && world.kills == 0 && weather.busy + weather.deny == 0 && !lost_database {
             oracle::check_economy(&hub, world.cloud.cost());
         }
         let copies = oracle::conflict_copies(&world.disk.tree());

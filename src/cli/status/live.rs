@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::out::Paint;
 use crate::cli::steer::of_pairs;
 use crate::clock::{Clock as _, SystemClock};
-use crate::daemon::client::{Client, ClientError};
+use crate::daemon::client::Client;
 use crate::daemon::status::{self, DaemonStatus, PairStatus, State, View, check_line};
 
 /// A daemon that keeps all of the pairs in question.
@@ -27,12 +27,8 @@ const WATCH_MAX: Duration = Duration::from_secs(2);
 const WAIT_EVENT: Duration = Duration::from_secs(5);
 
 pub(super) async fn find(pairs: &[Pair], context: &Context) -> Result<Option<Live>, Failure> {
-    let client = Client::new(context.socket()?);
-    let status = match client.status().await {
-        Ok(status) => status,
-        Err(ClientError::NoDaemon(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(client) = context.client_if_any().await? else { return Ok(None) };
+    let status = client.status().await?;
     let is_kept = |pair: &Pair| {
         let root = pair.config.local.to_string_lossy();
         status.pair(&pair.config.name).is_some_and(|kept| kept.local.root == root)

@@ -205,7 +205,7 @@ impl Inner {
 }
 
 fn login_needed(why: &str) -> RemoteError {
-    RemoteError::new(ErrorKind::AuthExpired, format!("{why}; run `foldsync auth login`"))
+    RemoteError::new(ErrorKind::AuthExpired, why)
 }
 
 #[cfg(test)]
