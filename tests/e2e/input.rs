@@ -117,7 +117,7 @@ fn wrong_values_on_the_command_line_are_usage_errors() {
     assert!(!pair.state_dir().exists());
 }
 
-// EE-12 SF-13: no room for the new version.
+// EE-12 SF-13 DL-10: no room for the new version.
 #[test]
 fn a_full_disk_is_told_loses_nothing_and_heals() {
     for turn in 0..2 {
