@@ -171,7 +171,7 @@ fn a_run_killed_after_any_line_that_it_prints_is_as_one_that_was_not() {
     assert!(worlds.hits >= 12, "{} kills of 36 came in time", worlds.hits);
 }
 
-// CR-01 CR-02 S13
+// CR-01 CR-02 DL-17 S13
 #[test]
 fn a_run_killed_when_any_file_is_staged_is_as_one_that_was_not() {
     let mut worlds = Worlds::new(seed(4));
