@@ -12,6 +12,9 @@ use super::faults::Hub;
 /// What a user sees: the content of each file by path, `None` for a folder.
 pub(crate) type Tree = BTreeMap<String, Option<Bytes>>;
 
+/// What distinguishes the path of a second item of one name.
+pub(crate) const AGAIN: &str = "\u{1}again";
+
 /// One side, as its users use it. Each act is atomic, and `false` if it could not be done.
 pub(crate) trait Users {
     fn side(&self) -> Side;

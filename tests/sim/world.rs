@@ -2,6 +2,7 @@
 //!
 //! Runs the production engine with the real database, and leaves the judging to `oracle`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::crowd::Crowd;
 use super::disk::{DiskPort, DiskTraits, SimDisk};
 use super::faults::{Dice, Hub, Odds, Pace, SimClock, Trace};
 use super::oracle;
-use super::users::{Tree, Users};
+use super::users::{AGAIN, Tree, Users};
 
 /// What became of a day.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct World {
     db: PathBuf,
     runs: u64,
     kills: u64,
+    /// What the last run said it leaves out.
+    reported: BTreeSet<String>,
     /// Whether a state database was lost: nobody knows any more what has its names on the remote.
     forgot: bool,
     /// Steps of the longest run so far: where in a run something may strike.
@@ -74,6 +77,7 @@ impl World {
             db: folder.join("pair.db"),
             runs: 0,
             kills: 0,
+            reported: BTreeSet::new(),
             forgot: false,
             reach: 60,
             hub,
@@ -138,6 +142,10 @@ impl World {
             // Longer than any answer is late, any listing lags and any failure waits for its retry.
             tokio::time::sleep(Duration::from_secs(86_400)).await;
             if let End::Done(result) = self.start(None).await {
+                if let Ok(report) = &*result {
+                    let skipped = report.summary.skipped.iter();
+                    self.reported = skipped.map(|item| item.path.clone()).collect();
+                }
                 match *result {
                     Ok(_) if self.disk.tree() == self.cloud_at_rest() => break,
                     Ok(_) => {}
@@ -152,9 +160,14 @@ impl World {
         self.check_quiet().await;
     }
 
-    /// The cloud without what a lost database had staged there.
+    /// The cloud without what a lost database had staged there, and without second items of a name
+    /// that were reported.
     fn cloud_at_rest(&self) -> Tree {
         let mut tree = self.cloud.tree();
+        tree.retain(|path, _| {
+            let twin_of = path.split_once(AGAIN).map(|(path, _)| path);
+            twin_of.is_none_or(|path| !self.reported.contains(path))
+        });
         if self.forgot {
             tree.retain(|path, _| !path.contains(".foldsync-") || path.contains(".foldsync-park"));
         }
