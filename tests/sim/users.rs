@@ -67,6 +67,8 @@ impl Act {
             && before.get(path) == Some(&Some(content.clone()))
         {
             // The same bytes again are no new version: whoever deletes or edits the file still may.
+            let mut ledger = hub.ledger.lock().expect("the ledger is never poisoned");
+            ledger.moved_by_user(side, content.len(), 0);
             return;
         }
         let mut ledger = hub.ledger.lock().expect("the ledger is never poisoned");
