@@ -160,7 +160,7 @@ pub(crate) fn check_in_sight(hub: &Hub, trees: [Tree; 2]) {
         trees.into_iter().flat_map(|tree| tree.into_values().flatten()).collect();
     let hidden: Vec<Bytes> = {
         let ledger = hub.ledger.lock().expect("the ledger is never poisoned");
-        let hidden = ledger.owed().filter(|(content, seen)| *seen && !there.contains(content));
+        let hidden = ledger.owed().filter(|(content, seen)| *seen && !there.contains(*content));
         hidden.map(|(content, _)| content.clone()).collect()
     };
     for content in hidden {
