@@ -132,6 +132,8 @@ pub struct Driver {
     events: Vec<Event>,
     /// Who waits for the next transaction.
     unsaved: Vec<oneshot::Sender<()>>,
+    /// Turns in a row after which there was nothing to wait for, and something left to do.
+    idle_turns: u32,
 }
 
 impl Driver {
@@ -143,6 +145,7 @@ impl Driver {
             tasks: JoinSet::new(),
             events: vec![Event::Tick],
             unsaved: Vec::new(),
+            idle_turns: 0,
         }
     }
 
@@ -154,6 +157,11 @@ impl Driver {
     /// Lets the engine take in what happened, and starts what it asks for. True if nothing is under
     /// way and nothing is left to do.
     pub fn turn(&mut self, observer: &dyn Observer) -> Result<bool, Fatal> {
+        /// More than any plan that only unblocks the next one.
+        const IDLE_TURNS_MAX: u32 = 100;
+        if self.idle_turns > IDLE_TURNS_MAX && !self.engine.is_pretending() {
+            return Err(Fatal::Stuck);
+        }
         let events = std::mem::take(&mut self.events);
         for command in self.engine.handle(self.world.clock.now(), events)? {
             self.tasks.spawn(carry_out(self.world.clone(), command));
@@ -174,8 +182,11 @@ impl Driver {
         if self.tasks.is_empty() && wake.is_none() {
             // What was pretended ended at once, and nobody else will tell.
             self.events.push(Event::Tick);
+            self.idle_turns += 1;
+            tokio::task::yield_now().await;
             return;
         }
+        self.idle_turns = 0;
         tokio::select! {
             biased;
             Some(note) = self.notes.recv() => {

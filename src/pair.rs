@@ -66,7 +66,7 @@ impl From<Fatal> for RunError {
             Fatal::RootLost { side, message } => RunError::Halted { side, message },
             Fatal::Auth { message } => RunError::Auth { message },
             Fatal::Unavailable { message } => RunError::Unavailable { message },
-            Fatal::Store(_) => RunError::Fatal(error),
+            Fatal::Store(_) | Fatal::Stuck => RunError::Fatal(error),
         }
     }
 }

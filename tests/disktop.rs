@@ -390,6 +390,18 @@ async fn a_service_that_shows_both_cases_may_have_more_of_them() {
     assert_eq!(names(&list(&remote).await.unwrap()), ["A", "B", "a", "b"]);
 }
 
+// EE-03
+#[tokio::test]
+async fn a_name_that_was_taken_a_moment_ago_is_free_again_once_its_file_is_gone() {
+    let cloud = cloud().await;
+    let remote = cloud.client("").remote;
+    for content in [&b"one"[..], b"two", b"three"] {
+        let entry = put(&remote, "a", content).await.unwrap();
+        assert_eq!(refused(put(&remote, "a", b"other").await).kind, ErrorKind::AlreadyExists);
+        remote.delete(&in_root(&entry), &entry.stamp()).await.unwrap();
+    }
+}
+
 // NM-09
 #[tokio::test]
 async fn the_name_that_the_service_chose_is_the_name_that_is_told() {
@@ -1190,4 +1202,90 @@ async fn the_root_of_a_pair_is_made_with_the_folders_above_it() {
     assert_eq!(cloud.tree().len(), 3);
     let path = RelPath::new("Up/Down/Pair").unwrap();
     assert!(cloud.tree().iter().any(|(folder, _)| *folder == format!("/{path}")));
+}
+
+// ---- measured, not judged -----------------------------------------------------------------------
+
+/// `cargo test --release --test disktop -- --ignored --nocapture` prints how close transfers come to
+/// a bare client that hashes what it moves, against the same emulator.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a while and judges nothing"]
+async fn throughput_beside_a_bare_client() {
+    const LEN: u64 = 1 << 30;
+    const BLOCK: usize = 1 << 20;
+    let cloud = cloud_with(|s| {
+        s.chunk_bytes = 5 << 20;
+        s.instant = false;
+    });
+    let cloud = cloud.await;
+    let remote = cloud.client("").remote;
+    let content = Bytes::from(bytes(LEN));
+    let mib_s = |took: Duration| LEN as f64 / took.as_secs_f64() / f64::from(1 << 20);
+    let hash = Hasher::of(HashAlgo::Md5, &content);
+    let digest = Digest { size: LEN, hash };
+    let request = UploadRequest { content: digest, ..request(1, "ours", b"", None) };
+    let session = session_of(&remote, &request).await;
+    let whole = |from: u64, len: u64| {
+        let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(from + len).unwrap());
+        let part = content.slice(from..to);
+        let mut hasher = Hasher::new(HashAlgo::Md5);
+        let blocks = (0..part.len()).step_by(BLOCK);
+        stream::iter(blocks.map(move |at| {
+            let block = part.slice(at..part.len().min(at + BLOCK));
+            hasher.update(&block);
+            Ok::<_, std::io::Error>(block)
+        }))
+    };
+
+    let start = std::time::Instant::now();
+    for range in remote.outstanding(&session).await.unwrap().ranges {
+        let body = whole(range.from, range.len).boxed();
+        remote.upload_range(&session, range, body).await.unwrap();
+    }
+    let ours_up = start.elapsed();
+    let entry = remote.finish_upload(&session).await.unwrap().unwrap();
+
+    let session = session_of(&remote, &UploadRequest { name: name("bare"), ..request }).await;
+    let token: serde_json::Value = serde_json::from_str(&session.token).unwrap();
+    let bare = reqwest::Client::builder().no_proxy().build().unwrap();
+    let start = std::time::Instant::now();
+    for seq in 0..LEN.div_ceil(5 << 20) {
+        let (from, len) = (seq * (5 << 20), (5 << 20).min(LEN - seq * (5 << 20)));
+        let url = format!(
+            "{}u?upload_id={}&part_seq={}",
+            token["endpoint"].as_str().unwrap(),
+            token["upload_id"].as_str().unwrap(),
+            seq + 1
+        );
+        let body = reqwest::Body::wrap_stream(whole(from, len));
+        let part = bare.post(url).header("content-type", "application/octet-stream");
+        let reply = part.header("content-length", len).body(body).send().await.unwrap();
+        assert!(reply.status().is_success());
+        reply.bytes().await.unwrap();
+    }
+    let bare_up = start.elapsed();
+
+    let start = std::time::Instant::now();
+    let mut download = remote.download(&in_root(&entry), &entry.stamp(), 0).await.unwrap().bytes;
+    let mut hasher = Hasher::new(HashAlgo::Md5);
+    while let Some(chunk) = download.next().await {
+        hasher.update(&chunk.unwrap());
+    }
+    assert_eq!(hasher.finish(), hash);
+    let ours_down = start.elapsed();
+
+    let link = disktop::api::Api::new(cloud.client("").http, cloud.client("").login);
+    let link = link.download(cloud.file_id("ours").unwrap()).await.unwrap().url;
+    let start = std::time::Instant::now();
+    let mut reply = bare.get(link).send().await.unwrap();
+    let mut hasher = Hasher::new(HashAlgo::Md5);
+    while let Some(chunk) = reply.chunk().await.unwrap() {
+        hasher.update(&chunk);
+    }
+    assert_eq!(hasher.finish(), hash);
+    let bare_down = start.elapsed();
+    for (what, ours, bare) in [("up", ours_up, bare_up), ("down", ours_down, bare_down)] {
+        let (ours, bare) = (mib_s(ours), mib_s(bare));
+        println!("{what}: {ours:.0} MiB/s, bare {bare:.0} MiB/s, ratio {:.2}", ours / bare);
+    }
 }

@@ -37,6 +37,8 @@ async fn what_an_upload_does_to_a_taken_name_is_found_out() {
 async fn whether_names_are_folded_and_ids_survive_is_found_out() {
     let plain = measured(|_| ()).await;
     assert!(!plain.ignores_case && plain.id_survives_move);
+    let minting = measured(|switches| switches.moving_changes_id = true).await;
+    assert!(!minting.id_survives_move);
     let folding = measured(|switches| switches.folds_case = true).await;
     assert!(folding.ignores_case);
 }

@@ -11,11 +11,27 @@ mod pair;
 
 #[path = "e2e/basic.rs"]
 mod basic;
+#[path = "e2e/commands.rs"]
+mod commands;
 #[path = "e2e/deletes.rs"]
 mod deletes;
 #[path = "e2e/edits.rs"]
 mod edits;
+#[path = "e2e/guards.rs"]
+mod guards;
+#[path = "e2e/input.rs"]
+mod input;
+#[path = "e2e/kinds.rs"]
+mod kinds;
+#[path = "e2e/modes.rs"]
+mod modes;
 #[path = "e2e/moves.rs"]
 mod moves;
+#[path = "e2e/names.rs"]
+mod names;
+#[path = "e2e/recovery.rs"]
+mod recovery;
+#[path = "e2e/security.rs"]
+mod security;
 #[path = "e2e/types.rs"]
 mod types;

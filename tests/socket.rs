@@ -1,6 +1,6 @@
 //! The control socket from outside: the routes, who may use it, and clients that mean harm.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
 use std::fs;
@@ -371,6 +371,16 @@ async fn without_a_daemon_the_client_says_so() {
     assert!(matches!(error, ClientError::NoDaemon(_)), "{error:?}");
     drop(StdListener::bind(&path).unwrap());
     let error = Client::new(&path).status().await.unwrap_err();
+    assert!(matches!(error, ClientError::NoDaemon(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_client_finds_the_daemon_in_any_of_its_places() {
+    let bench = Bench::new();
+    let nowhere = bench._temp.path().join("nowhere.sock");
+    let found = Client::find([nowhere.clone(), bench.path.clone()]).await.unwrap();
+    assert_eq!(found.socket(), bench.path);
+    let error = Client::find([nowhere]).await.unwrap_err();
     assert!(matches!(error, ClientError::NoDaemon(_)), "{error:?}");
 }
 

@@ -1,7 +1,7 @@
 //! The watcher on the kernel's real events: whoever lists exactly the folders that it reports ends
 //! up with exactly what is there.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs;

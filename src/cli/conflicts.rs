@@ -7,8 +7,10 @@ use serde::Serialize;
 use super::args::{ConflictsCommand, Keep, ListArgs, OnePair};
 use super::context::{Context, Pair};
 use super::exit::{Exit, Failure};
+use super::steer::keeper_of;
 use super::text::{printable, size};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
+use crate::daemon::control::Numbered;
 use crate::local::os::OsFs;
 use crate::local::{FsError, LocalFs as _};
 use crate::store::{Conflict, ConflictFate, Store};
@@ -96,14 +98,15 @@ fn describe(entry: Option<&Entry>) -> String {
 
 fn resolve(id: i64, keep: Keep, pair: &OnePair, context: &Context) -> Result<Exit, Failure> {
     let pair = context.pair(pair.pair.as_ref(), &pair.ad_hoc)?;
-    let conflict = find(&pair, id)?;
-    // Nobody else may act on what is being decided.
-    let _lock = pair.lock()?;
-    super::runtime()?.block_on(carry_out(&pair, &conflict, keep))?;
-    let failed = |error: crate::store::StoreError| pair.failed(&error);
-    if let Some(mut store) = Store::edit_records(&pair.state_db).map_err(failed)? {
-        store.write(|tx| tx.resolve_conflict(id, SystemClock.now())).map_err(failed)?;
-    }
+    super::runtime()?.block_on(async {
+        if let Some(client) = keeper_of(&pair, context).await? {
+            let conflict = Numbered { pair: Some(pair.config.name.clone()), id };
+            return Ok(client.resolve(&conflict, keep).await?);
+        }
+        // Nobody else may act on what is being decided.
+        let _lock = pair.lock()?;
+        decide(&pair, id, keep).await
+    })?;
     let what = match keep {
         Keep::Both => "both files stay",
         Keep::Local | Keep::Remote | Keep::Newer => "the other version is in the trash",
@@ -113,6 +116,17 @@ fn resolve(id: i64, keep: Keep, pair: &OnePair, context: &Context) -> Result<Exi
         pair.name()
     ));
     Ok(Exit::InSync)
+}
+
+/// Carries a decision out and writes it down, for whoever owns the pair.
+pub(super) async fn decide(pair: &Pair, id: i64, keep: Keep) -> Result<(), Failure> {
+    let conflict = find(pair, id)?;
+    carry_out(pair, &conflict, keep).await?;
+    let failed = |error: crate::store::StoreError| pair.failed(&error);
+    if let Some(mut store) = Store::edit_records(&pair.state_db).map_err(failed)? {
+        store.write(|tx| tx.resolve_conflict(id, SystemClock.now())).map_err(failed)?;
+    }
+    Ok(())
 }
 
 async fn carry_out(pair: &Pair, conflict: &Conflict, keep: Keep) -> Result<(), Failure> {

@@ -11,11 +11,14 @@ use super::text::printable;
 use crate::config::check;
 use crate::config::locate::{Places, expand};
 use crate::config::problem::nearest;
-use crate::config::{Config, Limits, PairConfig, RemoteConfig, RemoteSpec, Severity};
+use crate::config::{Config, Daemon, Limits, PairConfig, RemoteConfig, RemoteSpec, Severity};
+use crate::daemon::client::{Client, ClientError};
+use crate::daemon::socket;
 use crate::store::Store;
 use crate::tree::RelPath;
 
 /// The setting of one call.
+#[derive(Clone)]
 pub(super) struct Context {
     pub(super) global: Global,
     pub(super) places: Places,
@@ -125,6 +128,34 @@ impl Context {
         chosen.ok_or_else(|| {
             Failure::config("no place for the state: set HOME, XDG_STATE_HOME or --state-dir")
         })
+    }
+
+    /// What the configuration says of the daemon, as far as there is one that can be read.
+    pub(super) fn daemon_settings(&self) -> Daemon {
+        let Ok(path) = self.config_path() else { return Daemon::default() };
+        let read = Config::open(&path, self.places.home.as_deref());
+        read.map(|(config, _)| config.daemon).unwrap_or_default()
+    }
+
+    /// Where the daemon of this configuration may answer, its own choice first.
+    pub(super) fn sockets(&self) -> Result<Vec<PathBuf>, Failure> {
+        let configured = self.daemon_settings().socket;
+        let runtime = self.places.runtime.as_deref();
+        Ok(socket::places(configured.as_deref(), runtime, &self.state_dir()?))
+    }
+
+    /// The daemon of this configuration; `Exit::Busy` if none runs.
+    pub(super) async fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::find(self.sockets()?).await?)
+    }
+
+    /// The same, if one runs.
+    pub(super) async fn client_if_any(&self) -> Result<Option<Client>, Failure> {
+        match Client::find(self.sockets()?).await {
+            Ok(client) => Ok(Some(client)),
+            Err(ClientError::NoDaemon(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The pairs of these names, or all; or the one that `--local` and `--remote` make.

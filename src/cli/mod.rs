@@ -8,6 +8,7 @@ mod auth;
 mod conflicts;
 mod connect;
 mod context;
+mod daemon;
 mod doctor;
 pub mod exit;
 mod held;
@@ -24,6 +25,7 @@ mod runner;
 mod settings;
 mod shell;
 mod status;
+mod steer;
 mod sync;
 pub mod text;
 mod trash;
@@ -46,7 +48,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    logs::start(&cli.global);
+    if !cli.command.is_daemon() {
+        logs::start(&cli.global, None);
+    }
     let out = Out::new(cli.global.color);
     let context = Context { global: cli.global, places: Places::from_environment(), out };
     let ended = dispatch(&cli.command, &context);
@@ -68,6 +72,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn dispatch(command: &Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Sync(args) => sync::sync(args, context),
+        Command::Daemon(args) => daemon::run(&args.pairs, &args.ad_hoc, context),
+        Command::Pause { pairs, span } => steer::pause(pairs, *span, context),
+        Command::Resume(pairs) => steer::resume(pairs, context),
+        Command::Flush(pairs) => steer::flush(pairs, context),
+        Command::Rescan { pairs, deep } => steer::rescan(pairs, *deep, context),
+        Command::Stop => steer::stop(context),
+        Command::Reload => steer::reload(context),
         Command::Plan(args) => sync::plan(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Conflicts(command) => conflicts::run(command, context),
@@ -94,18 +105,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     built.map_err(|error| Failure::fatal(format!("start the runtime: {error}")))
 }
 
-/// Commands of the full program that need the daemon or a cloud, which this version does not have.
-const LATER: [&str; 7] = ["daemon", "pause", "resume", "flush", "rescan", "stop", "reload"];
-
 /// Prints help, version or what is wrong with the command line.
 fn usage(error: &clap::Error) -> Exit {
-    let unknown = error.get(clap::error::ContextKind::InvalidSubcommand);
-    if let Some(clap::error::ContextValue::String(name)) = unknown
-        && LATER.contains(&name.as_str())
-    {
-        say(format!("foldsync: `{name}` is not in this version"));
-        return Exit::Usage;
-    }
     // A closed pipe is no reason to complain.
     let _ = error.print();
     match error.kind() {

@@ -168,5 +168,6 @@ pub(super) fn failed(error: &RemoteError) -> Failure {
         | ErrorKind::Protocol
         | ErrorKind::RootLost => Exit::Fatal,
     };
-    Failure::new(exit, printable(&error.to_string()))
+    let hint = if exit == Exit::LoginNeeded { ". Log in: foldsync auth login" } else { "" };
+    Failure::new(exit, format!("{}{hint}", printable(&error.to_string())))
 }

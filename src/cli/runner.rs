@@ -13,6 +13,7 @@ use super::interrupt::Interrupt;
 use super::last_run::LastRun;
 use super::text::printable;
 use crate::clock::{Clock as _, SystemClock};
+use crate::config::RemoteSpec;
 use crate::config::units::DeleteLimit;
 use crate::daemon::lock::{LockError, PairLock};
 use crate::drive::Observer;
@@ -23,7 +24,6 @@ use crate::local::root::{OpenError, Symlinks};
 use crate::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
 use crate::plan::BrakeLimits;
 use crate::remote::Remote;
-use crate::tree::path::CONTROL_DIR;
 
 /// What a command adds to the configuration of a pair.
 #[derive(Clone, Debug, Default)]
@@ -34,11 +34,20 @@ pub(super) struct Extras {
     pub(super) force: bool,
 }
 
+impl Extras {
+    pub(super) fn are_any(&self) -> bool {
+        self.max_delete.is_some()
+            || self.max_transfer.is_some()
+            || self.max_duration.is_some()
+            || self.force
+    }
+}
+
 /// How many operations that move no content run at once.
 const STRUCTURE_LANES: usize = 8;
 
 impl Pair {
-    fn settings(&self, extras: &Extras) -> PairSettings {
+    pub(super) fn settings(&self, extras: &Extras) -> PairSettings {
         let limit = extras.max_delete.unwrap_or(self.config.max_delete);
         PairSettings {
             mode: self.config.mode,
@@ -116,14 +125,7 @@ impl Pair {
                 Failure::fatal(format!("{}: make {}: {error}", self.name(), shown(dir)))
             })?;
         }
-        let mut paths = vec![self.lock.clone()];
-        // The root as well: another state folder does not mean another owner. It has no control
-        // folder before its first sync, and a lock is no reason to make one on a wrong disk.
-        let control = self.config.local.join(CONTROL_DIR);
-        if control.is_dir() {
-            paths.push(control.join("lock"));
-        }
-        PairLock::acquire(&paths).map_err(|error| {
+        PairLock::acquire(&self.lock, &self.config.local).map_err(|error| {
             let exit = match &error {
                 LockError::Held { .. } => Exit::Busy,
                 LockError::Io { .. } => Exit::Fatal,
@@ -181,7 +183,7 @@ impl Pair {
     }
 
     /// The database knows all names, so nobody else may read it, wherever the state folder is.
-    fn make_database(&self) -> Result<(), Failure> {
+    pub(super) fn make_database(&self) -> Result<(), Failure> {
         let mut options = File::options();
         let made =
             options.create(true).truncate(false).write(true).mode(0o600).open(&self.state_db);
@@ -191,7 +193,7 @@ impl Pair {
     }
 
     /// What is in the trash longer than it is kept goes. A failure waits for the next run.
-    async fn expire_trash(&self) {
+    pub(super) async fn expire_trash(&self) {
         let folders = std::iter::once(self.config.local.clone())
             .chain(folder_of(&self.config.remote, self.remote.as_ref()));
         for folder in folders {
@@ -212,10 +214,19 @@ impl Pair {
                 Exit::Unavailable
             }
             RunError::Auth { .. } | RunError::Fatal(Fatal::Auth { .. }) => Exit::LoginNeeded,
-            RunError::Side { .. } | RunError::Fatal(Fatal::Store(_)) => Exit::Fatal,
+            RunError::Side { .. } | RunError::Fatal(Fatal::Store(_) | Fatal::Stuck) => Exit::Fatal,
         };
-        Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
+        let hint = match (&self.config.remote, exit) {
+            (RemoteSpec::Named { remote, .. }, Exit::LoginNeeded) => login_hint(remote),
+            (RemoteSpec::Named { .. } | RemoteSpec::Dir(_), _) => String::new(),
+        };
+        Failure::new(exit, format!("{}: {}{hint}", self.name(), printable(&error.to_string())))
     }
+}
+
+/// What a person does about a login that is missing or has ended.
+fn login_hint(remote: &str) -> String {
+    format!(". Log in: foldsync auth login {}", printable(remote))
 }
 
 /// The code of a run that came to its end.
@@ -238,7 +249,7 @@ pub(super) fn exit_of(summary: &Summary) -> Exit {
 }
 
 /// Unique, and fit for a file name.
-fn fresh_id() -> Result<String, getrandom::Error> {
+pub(super) fn fresh_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

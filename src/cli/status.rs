@@ -1,6 +1,7 @@
-//! `status`: how the pairs are doing, as far as the state databases tell.
-//!
-//! This version has no daemon to ask, so the text says that it reads the records of the last run.
+//! `status`: how the pairs are doing, from the daemon, or without one as far as the state databases
+//! tell; the text says then that it is what the last run recorded.
+
+mod live;
 
 use serde::Serialize;
 
@@ -144,10 +145,16 @@ pub(super) fn run(args: &StatusArgs, context: &Context) -> Result<Exit, Failure>
             }
         },
     };
+    let runtime = super::runtime()?;
+    let live = runtime.block_on(live::find(&pairs, context))?;
     if let (Some(path), [pair]) = (&path, pairs.as_slice()) {
-        let view = super::runtime()?.block_on(path_state::view(pair, path))?;
+        let view = runtime.block_on(path_state::view(pair, path))?;
         print_path(&context.out, &view, args.json);
-        return Ok(if args.check { view.state.exit() } else { Exit::Busy });
+        let otherwise = if live.is_some() { Exit::InSync } else { Exit::Busy };
+        return Ok(if args.check { view.state.exit() } else { otherwise });
+    }
+    if let Some(live) = live {
+        return runtime.block_on(live.show(args, context));
     }
     let lines = pairs.iter().map(describe).collect::<Result<Vec<_>, _>>()?;
     let exit = lines.iter().fold(Exit::InSync, |worst, line| worst.or_worse(line.exit));

@@ -64,6 +64,19 @@ impl Client {
         Client { socket: socket.into() }
     }
 
+    /// The first of the sockets on which a daemon answers; the error is that of the last one.
+    pub async fn find(sockets: impl IntoIterator<Item = PathBuf>) -> Result<Client> {
+        let mut last = ClientError::NoDaemon(PathBuf::new());
+        for socket in sockets {
+            let client = Client::new(socket);
+            match client.connect().await {
+                Ok(_) => return Ok(client),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
     pub fn socket(&self) -> &Path {
         &self.socket
     }

@@ -18,6 +18,7 @@ use crate::engine::{Activity, Event, LookAt, Summary};
 use crate::local::ignore::Rules;
 use crate::local::watch::{Degraded, Settings as WatchSettings, Sighting, Watcher};
 use crate::pair::{self, Conduct, PairSettings, RunError, Sides};
+use crate::store::{HeldRow, HeldState, Store};
 use crate::tree::Side;
 
 /// How one pair is kept.
@@ -53,21 +54,53 @@ pub enum Order {
     Resume,
     /// A cycle now; answered when it has come to rest.
     Flush(oneshot::Sender<PairStatus>),
-    /// A look at everything on both sides.
-    Rescan,
+    /// A look at everything on both sides, and at what a person decided. `deep` reads every local
+    /// file instead of believing its times.
+    Rescan {
+        deep: bool,
+    },
+}
+
+/// Whether cycles are begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    Off,
+    Until(Timestamp),
+    UntilResumed,
+}
+
+impl Pause {
+    fn is_on(self) -> bool {
+        self != Pause::Off
+    }
+
+    fn ends(self) -> Option<Timestamp> {
+        match self {
+            Pause::Until(at) => Some(at),
+            Pause::Off | Pause::UntilResumed => None,
+        }
+    }
 }
 
 /// Waits between attempts on a pair that cannot run.
 const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
+/// How often a person can be told of progress.
+const PUBLISH_EVERY: Duration = Duration::from_millis(200);
+
 pub struct Keeper {
-    pub settings: KeeperSettings,
-    pub open: OpenSides,
-    pub orders: mpsc::Receiver<Order>,
-    pub status: watch::Sender<PairStatus>,
-    pub stop: CancellationToken,
-    pub observer: Arc<dyn Observer>,
+    settings: KeeperSettings,
+    open: OpenSides,
+    orders: mpsc::Receiver<Order>,
+    status: watch::Sender<PairStatus>,
+    stop: CancellationToken,
+    observer: Arc<dyn Observer>,
+    pause: Pause,
+    /// Who waits for the pair to come to rest.
+    flushes: Vec<oneshot::Sender<PairStatus>>,
+    /// Of the last cycle that came to rest; `None` if the pair could not run since.
+    last: Option<Summary>,
 }
 
 /// Why a pair stopped being tended.
@@ -83,10 +116,10 @@ struct Desk {
     rules: Arc<RwLock<Rules>>,
     next_poll: Timestamp,
     next_rescan: Timestamp,
-    paused_until: Option<Option<Timestamp>>,
-    flushes: Vec<oneshot::Sender<PairStatus>>,
     /// Operations that had ended when the pair last came to rest.
     ended_at_rest: u64,
+    /// What a person was told last, and when.
+    published: Option<(State, Timestamp)>,
 }
 
 /// What woke the loop.
@@ -99,28 +132,69 @@ enum Wake {
 }
 
 impl Keeper {
-    /// Returns when `stop` is cancelled, with everything in a consistent state.
-    pub async fn run(mut self) {
+    pub fn new(
+        settings: KeeperSettings,
+        open: OpenSides,
+        orders: mpsc::Receiver<Order>,
+        status: watch::Sender<PairStatus>,
+        stop: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Keeper {
+        let (pause, flushes, last) = (Pause::Off, Vec::new(), None);
+        Keeper { settings, open, orders, status, stop, observer, pause, flushes, last }
+    }
+
+    /// Returns when `stop` is cancelled, with everything in a consistent state, and says how the
+    /// last cycle left the pair.
+    pub async fn run(mut self) -> Option<Summary> {
         let mut wait = RETRY_MIN;
         while !self.stop.is_cancelled() {
+            let cycles = self.status.borrow().totals.cycles;
             match self.tend().await {
-                Ended::Stopped => return,
+                Ended::Stopped => break,
                 Ended::Failed(refusal) => {
-                    let since = self.now();
-                    tracing::warn!(
-                        pair = self.name(),
-                        state = refusal.state.word(),
-                        error = refusal.message,
-                        "the pair cannot run"
-                    );
-                    self.status.send_modify(|status| {
-                        status.enter(refusal.state, since);
-                        status.message = Some(refusal.message);
-                    });
+                    self.last = None;
+                    self.tell_refusal(refusal);
+                    self.answer_flushes();
+                    if self.status.borrow().totals.cycles > cycles {
+                        wait = RETRY_MIN;
+                    }
                     self.wait_for_retry(wait).await;
                     wait = (wait * 2).min(RETRY_MAX);
                 }
             }
+        }
+        self.last
+    }
+
+    fn tell_refusal(&self, refusal: Refusal) {
+        let now = self.now();
+        tracing::warn!(
+            pair = self.name(),
+            state = refusal.state.word(),
+            error = refusal.message,
+            "the pair cannot run"
+        );
+        // A guard that stopped the pair at its start wrote down what a person can approve.
+        let store = Store::open_records(&self.settings.database).ok().flatten();
+        let held = store.and_then(|store| store.held(&[HeldState::Pending]).ok());
+        self.status.send_modify(|status| {
+            status.enter(refusal.state, now);
+            status.message = Some(refusal.message);
+            status.held = held_items(held.unwrap_or_default());
+            status.pending = Pending::default();
+            status.progress = None;
+            status.local.watch = Watch::Off;
+            status.next_poll = None;
+            status.degraded.clear();
+            status.notes.clear();
+        });
+    }
+
+    fn answer_flushes(&mut self) {
+        for answer in self.flushes.drain(..) {
+            // Who asked may have gone.
+            let _ = answer.send(self.status.borrow().clone());
         }
     }
 
@@ -133,18 +207,53 @@ impl Keeper {
         crate::clock::SystemClock.now()
     }
 
-    /// A person's order cuts the wait short; a flush is answered with the state that it is in.
+    /// A person's order cuts the wait short. A pause lasts through it.
     async fn wait_for_retry(&mut self, wait: Duration) {
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
-            order = self.orders.recv() => {
-                if let Some(Order::Flush(answer)) = order {
-                    // Who asked may have gone.
-                    let _ = answer.send(self.status.borrow().clone());
+        let retry = self.now().plus(wait);
+        loop {
+            let until = match self.pause {
+                Pause::Off => Some(retry),
+                Pause::Until(at) => Some(at),
+                Pause::UntilResumed => None,
+            };
+            let nap = until.map(|at| at.since(self.now())).unwrap_or_default();
+            let order = tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(nap), if until.is_some() => {
+                    self.pause = Pause::Off;
+                    return;
+                }
+                order = self.orders.recv() => order,
+            };
+            match order {
+                // Nobody can give orders any more.
+                None => return self.stop.cancel(),
+                Some(Order::Pause(span)) => {
+                    self.set_pause(span);
+                    let now = self.now();
+                    self.status.send_modify(|status| {
+                        status.enter(State::Paused, now);
+                        status.paused_until = self.pause.ends().map(Moment);
+                    });
+                }
+                Some(Order::Flush(answer)) => {
+                    self.flushes.push(answer);
+                    if !self.pause.is_on() {
+                        return;
+                    }
+                    self.answer_flushes();
+                }
+                Some(Order::Rescan { .. }) if self.pause.is_on() => {}
+                Some(Order::Resume | Order::Rescan { .. }) => {
+                    self.pause = Pause::Off;
+                    return;
                 }
             }
         }
+    }
+
+    fn set_pause(&mut self, span: Option<Duration>) {
+        self.pause = span.map_or(Pause::UntilResumed, |span| Pause::Until(self.now().plus(span)));
     }
 
     // ---- one life of an engine ---------------------------------------------------------------
@@ -163,7 +272,12 @@ impl Keeper {
             &self.settings.fresh_id,
             Conduct::Act,
         );
-        let mut driver = match started.await {
+        let started = tokio::select! {
+            started = started => started,
+            // What a start does is done again by the next one.
+            () = self.stop.cancelled() => return Ended::Stopped,
+        };
+        let mut driver = match started {
             Ok(started) => started.driver,
             Err(error) => return Ended::Failed(refusal(&error)),
         };
@@ -191,9 +305,8 @@ impl Keeper {
             rules,
             next_poll: now.plus(self.settings.poll),
             next_rescan: now.plus(self.settings.rescan),
-            paused_until: None,
-            flushes: Vec::new(),
             ended_at_rest: 0,
+            published: None,
         };
         match Watcher::start(settings) {
             Ok((watcher, sightings)) => {
@@ -228,10 +341,8 @@ impl Keeper {
                 rested = true;
                 desk.ended_at_rest = driver.engine.totals().operations();
                 self.publish(driver, sides, desk, Some(&summary));
-                for answer in desk.flushes.drain(..) {
-                    // Who asked may have gone.
-                    let _ = answer.send(self.status.borrow().clone());
-                }
+                self.last = Some(summary);
+                self.answer_flushes();
             } else if !now_resting {
                 rested = false;
                 self.publish(driver, sides, desk, None);
@@ -245,13 +356,13 @@ impl Keeper {
                     driver.tell(Event::Interrupt);
                 }
                 Wake::Order(Some(order)) => {
-                    rested &= !self.obey(order, driver, sides, desk);
+                    rested &= !self.obey(order, driver, sides, desk)?;
                 }
-                Wake::Sighting(Some(sighting)) if desk.paused_until.is_none() => {
-                    begin(driver, &mut rested);
+                Wake::Sighting(Some(sighting)) if !self.pause.is_on() => {
+                    begin(driver, &mut rested)?;
                     driver.tell(Event::Look { side: Side::Local, at: look_at(sighting) });
                 }
-                Wake::Timer => self.on_time(driver, sides, desk, &mut rested),
+                Wake::Timer => self.on_time(driver, sides, desk, &mut rested)?,
                 // Nobody can give orders any more, or nothing is watched any more.
                 Wake::Order(None) => stopping = true,
                 Wake::Sighting(None) => desk.sightings = None,
@@ -268,7 +379,7 @@ impl Keeper {
         rested: bool,
         stopping: bool,
     ) -> Wake {
-        let timer = desk.next_timer().since(sides.clock.now());
+        let timer = self.next_timer(desk).since(sides.clock.now());
         let sighted = async {
             match &mut desk.sightings {
                 Some(sightings) => sightings.recv().await,
@@ -285,69 +396,125 @@ impl Keeper {
         }
     }
 
-    fn on_time(&self, driver: &mut Driver, sides: &Sides, desk: &mut Desk, rested: &mut bool) {
-        let now = sides.clock.now();
-        if let Some(Some(until)) = desk.paused_until {
-            if until > now {
-                return;
-            }
-            desk.paused_until = None;
+    /// While the pair is paused nothing is looked at; its end looks at everything.
+    fn next_timer(&self, desk: &Desk) -> Timestamp {
+        match self.pause {
+            Pause::Until(at) => at,
+            Pause::Off | Pause::UntilResumed => desk.next_poll.min(desk.next_rescan),
         }
-        if desk.paused_until.is_some() {
-            desk.push_timers(&self.settings, now);
-            return;
+    }
+
+    fn on_time(
+        &mut self,
+        driver: &mut Driver,
+        sides: &Sides,
+        desk: &mut Desk,
+        rested: &mut bool,
+    ) -> Result<(), RunError> {
+        let now = sides.clock.now();
+        match self.pause {
+            Pause::UntilResumed => {
+                desk.push_timers(&self.settings, now);
+                return Ok(());
+            }
+            Pause::Until(at) if at > now => return Ok(()),
+            Pause::Until(_) => {
+                self.pause = Pause::Off;
+                *rested = false;
+                return self.look_at_all(driver, desk, now);
+            }
+            Pause::Off => {}
         }
         if desk.next_poll <= now {
-            begin(driver, rested);
+            begin(driver, rested)?;
             driver.tell(Event::Look { side: Side::Remote, at: LookAt::Everything });
             desk.next_poll = now.plus(self.settings.poll);
         }
         if desk.next_rescan <= now {
-            begin(driver, rested);
+            begin(driver, rested)?;
             driver.tell(Event::Look { side: Side::Local, at: LookAt::Everything });
             desk.next_rescan = now.plus(self.settings.rescan);
         }
+        Ok(())
     }
 
     /// Whether the engine has something to do because of it.
-    fn obey(&self, order: Order, driver: &mut Driver, sides: &Sides, desk: &mut Desk) -> bool {
-        let now = sides.clock.now();
+    fn obey(
+        &mut self,
+        order: Order,
+        driver: &mut Driver,
+        sides: &Sides,
+        desk: &mut Desk,
+    ) -> Result<bool, RunError> {
+        let was_paused = self.pause.is_on();
         match order {
-            Order::Pause(time) => {
-                desk.paused_until = Some(time.map(|time| now.plus(time)));
+            Order::Pause(span) => {
+                self.set_pause(span);
                 driver.tell(Event::Interrupt);
-                return true;
+                return Ok(true);
             }
-            Order::Flush(answer) => desk.flushes.push(answer),
-            Order::Resume | Order::Rescan => {}
+            Order::Resume if was_paused => self.pause = Pause::Off,
+            Order::Resume => return Ok(false),
+            // A pause ends by its own order only.
+            Order::Flush(answer) => {
+                self.flushes.push(answer);
+                if was_paused {
+                    self.answer_flushes();
+                    return Ok(false);
+                }
+            }
+            Order::Rescan { .. } if was_paused => return Ok(false),
+            Order::Rescan { deep } => {
+                if deep {
+                    driver.engine.distrust_times();
+                }
+            }
         }
-        desk.paused_until = None;
-        driver.engine.begin_cycle();
+        self.look_at_all(driver, desk, sides.clock.now())?;
+        Ok(true)
+    }
+
+    fn look_at_all(
+        &self,
+        driver: &mut Driver,
+        desk: &mut Desk,
+        now: Timestamp,
+    ) -> Result<(), RunError> {
+        driver.engine.begin_cycle()?;
         for side in Side::BOTH {
             driver.tell(Event::Look { side, at: LookAt::Everything });
         }
         desk.push_timers(&self.settings, now);
-        true
+        Ok(())
     }
 
     // ---- telling -----------------------------------------------------------------------------
 
-    fn publish(&self, driver: &Driver, sides: &Sides, desk: &Desk, done: Option<&Summary>) {
+    fn publish(&self, driver: &Driver, sides: &Sides, desk: &mut Desk, done: Option<&Summary>) {
         let (engine, now) = (&driver.engine, sides.clock.now());
+        let state = match (self.pause.is_on(), engine.activity(), done) {
+            (true, _, _) => State::Paused,
+            (false, _, Some(summary)) if summary.held > 0 => State::Held,
+            (false, _, Some(_)) => State::Idle,
+            (false, Activity::Looking, None) => State::Scanning,
+            (false, Activity::Waiting, None) => State::Waiting,
+            (false, Activity::Syncing | Activity::Resting, None) => State::Syncing,
+        };
+        let told = desk.published.is_some_and(|(last, at)| {
+            last == state && done.is_none() && now.since(at) < PUBLISH_EVERY
+        });
+        if told {
+            return;
+        }
+        desk.published = Some((state, now));
         let pending = engine.pending();
-        let records = done.map(|_| engine.records());
+        let at_rest = done.is_some() || state == State::Waiting;
+        let records = at_rest.then(|| engine.records());
+        let desk = &*desk;
         self.status.send_modify(|status| {
-            let state = match (desk.paused_until, engine.activity()) {
-                (Some(_), _) => State::Paused,
-                (None, Activity::Looking) => State::Scanning,
-                (None, Activity::Syncing) => State::Syncing,
-                (None, Activity::Waiting) => State::Waiting,
-                (None, Activity::Resting) if done.is_some_and(|s| s.held > 0) => State::Held,
-                (None, Activity::Resting) => State::Idle,
-            };
             status.enter(state, now);
             status.message = None;
-            status.paused_until = desk.paused_until.flatten().map(Moment);
+            status.paused_until = self.pause.ends().map(Moment);
             status.next_poll = Some(Moment(desk.next_poll));
             status.pending = Pending {
                 upload: pending.upload,
@@ -387,26 +554,20 @@ impl Keeper {
             } else {
                 status.local.watch = Watch::Polling;
             }
-            if let (Some(summary), Some(records)) = (done, records) {
-                settle_status(status, summary, records, now);
+            let complete = records.as_ref().is_some_and(|records| records.complete);
+            if let Some(records) = records {
+                name_items(status, records);
+            }
+            if let Some(summary) = done {
+                settle_status(status, summary, complete, now);
             }
         });
     }
 }
 
-fn settle_status(
-    status: &mut PairStatus,
-    summary: &Summary,
-    records: crate::engine::Records,
-    now: Timestamp,
-) {
-    status.local.files = summary.files;
-    status.local.bytes = summary.bytes;
-    status.remote.listing_at = Some(Moment(now));
-    status.remote.listing_complete = records.complete;
-    status.conflicts = summary.conflicts;
-    status.skipped = summary.skipped.len() as u64;
-    status.failed_total = summary.failed;
+/// What failed and what waits for a person.
+fn name_items(status: &mut PairStatus, records: crate::engine::Records) {
+    status.failed_total = records.failures.len() as u64;
     status.failed = records
         .failures
         .into_iter()
@@ -418,29 +579,39 @@ fn settle_status(
             attempts: row.attempts,
         })
         .collect();
-    status.held = records
-        .held
-        .into_iter()
-        .map(|row| HeldItem {
-            id: row.id,
-            kind: row.kind,
-            count: row.files,
-            created: Moment(row.created_at),
-        })
-        .collect();
+    status.held = held_items(records.held);
+}
+
+fn held_items(rows: Vec<HeldRow>) -> Vec<HeldItem> {
+    let item = |row: HeldRow| HeldItem {
+        id: row.id,
+        kind: row.kind,
+        count: row.files,
+        created: Moment(row.created_at),
+    };
+    rows.into_iter().map(item).collect()
+}
+
+fn settle_status(status: &mut PairStatus, summary: &Summary, complete: bool, now: Timestamp) {
+    status.local.files = summary.files;
+    status.local.bytes = summary.bytes;
+    status.conflicts = summary.conflicts;
+    status.skipped = summary.skipped.len() as u64;
+    // A cycle that was cut off proves nothing.
+    if summary.stop.is_some() {
+        return;
+    }
+    status.remote.listing_complete = complete;
+    if complete {
+        status.remote.listing_at = Some(Moment(now));
+    }
     status.totals.cycles += 1;
-    if summary.failed == 0 && summary.held == 0 && records.complete {
+    if summary.failed == 0 && summary.held == 0 && complete {
         status.last_success = Some(Moment(now));
     }
 }
 
 impl Desk {
-    fn next_timer(&self) -> Timestamp {
-        let resume = self.paused_until.flatten();
-        let looks = self.next_poll.min(self.next_rescan);
-        resume.map_or(looks, |at| at.min(looks))
-    }
-
     fn push_timers(&mut self, settings: &KeeperSettings, now: Timestamp) {
         self.next_poll = now.plus(settings.poll);
         self.next_rescan = now.plus(settings.rescan);
@@ -448,10 +619,11 @@ impl Desk {
 }
 
 /// A new cycle, if the last one is over.
-fn begin(driver: &mut Driver, rested: &mut bool) {
+fn begin(driver: &mut Driver, rested: &mut bool) -> Result<(), RunError> {
     if std::mem::take(rested) {
-        driver.engine.begin_cycle();
+        driver.engine.begin_cycle()?;
     }
+    Ok(())
 }
 
 fn look_at(sighting: Sighting) -> LookAt {

@@ -71,6 +71,9 @@ pub enum Fatal {
     Auth { message: String },
     #[error("the remote cannot be reached: {message}")]
     Unavailable { message: String },
+    /// A mistake of ours: something is left to do, and nothing can be done.
+    #[error("the plan leads nowhere; nothing was lost. Please report this with the output of -vv")]
+    Stuck,
 }
 
 /// Something happened.
@@ -361,6 +364,10 @@ impl Engine {
             && self.ready.is_empty()
             && !self.plan_wanted
             && self.next_wake().is_none()
+    }
+
+    pub fn is_pretending(&self) -> bool {
+        self.settings.pretend
     }
 
     /// When something that waits for time wants to be tried again.

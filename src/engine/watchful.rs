@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::report::OpKind;
-use super::{Engine, Problem};
+use super::{Engine, Fatal, Problem};
 use crate::clock::Timestamp;
 use crate::local::ignore::Rules;
 use crate::store::{FailureRow, HeldRow, HeldState};
@@ -80,8 +80,12 @@ impl Engine {
         }
     }
 
-    /// Starts over with what failed, after a rest.
-    pub fn begin_cycle(&mut self) {
+    /// Starts over with what failed, after a rest, and takes in what a person decided meanwhile.
+    pub fn begin_cycle(&mut self) -> Result<(), Fatal> {
+        // An approval is for one cycle, and the day that the slow-delete guard looks at moves on.
+        self.approved.clear();
+        self.recall_decisions()?;
+        self.recall_deletes()?;
         self.troubles.retain(|_, trouble| trouble.retry_at.is_some());
         self.attempts.clear();
         self.changes.clear();
@@ -97,6 +101,17 @@ impl Engine {
             }
             self.dirty[side as usize].extend(parent);
         }
+        Ok(())
+    }
+
+    /// Takes no local file's time and size for proof of its content: the next look at everything
+    /// has all of them read.
+    pub fn distrust_times(&mut self) {
+        let is_file = |node: &NodeId| {
+            self.trees.kind(*node) == Kind::File && self.trees.has(Side::Local, *node)
+        };
+        let files: Vec<NodeId> = self.trees.ids().filter(is_file).collect();
+        self.racy.extend(files.into_iter().map(|node| (Side::Local, node)));
     }
 
     // ---- settling ------------------------------------------------------------------------
@@ -176,11 +191,8 @@ impl Engine {
     /// What people are told of the last cycle beyond its summary.
     pub fn records(&self) -> Records {
         let held = self.store.held(&[HeldState::Pending]).unwrap_or_default();
-        Records {
-            failures: self.failures(),
-            held,
-            complete: self.looked == [true, true] && self.blind.is_empty(),
-        }
+        let listed = self.blind.values().all(|problem| matches!(problem, Problem::Masked(_)));
+        Records { failures: self.failures(), held, complete: self.looked == [true, true] && listed }
     }
 }
 

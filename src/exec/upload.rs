@@ -44,8 +44,10 @@ struct Source {
 
 impl Executor {
     pub(super) async fn upload(&self, key: u64, job: &Job, upload: &Upload<'_>) -> Result<Outcome> {
+        // The intent names this key, also if the session turns out to be of no use: whoever has to go
+        // on after a kill finds what was staged by it.
+        let key = upload.saved.map_or(key, |saved| saved.key);
         let saved = self.usable_session(upload).await;
-        let key = saved.as_ref().map_or(key, |saved| saved.request.key);
         let way = self.way(upload.over.is_some());
         let name = match way {
             Way::InPlace => upload.to.name.clone(),

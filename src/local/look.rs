@@ -66,7 +66,7 @@ impl Root {
 
     fn add_item(&self, listing: &mut Listing, dir: &OwnedFd, name: &CStr) {
         let mut skip = |reason| {
-            let name = name.to_string_lossy().into_owned();
+            let name = legible(name.to_bytes());
             listing.skipped.push(Skipped { name, reason });
         };
         let stat = match fs::statx(dir, name, LOOK, STAT) {
@@ -286,4 +286,12 @@ impl OpenedFile {
     pub(super) fn changed(&self) -> FsError {
         changed(&self.path)
     }
+}
+
+/// A name as a person may read it. Bytes that are no text are escaped, so that two names never look
+/// alike. (NM-04)
+fn legible(name: &[u8]) -> String {
+    name.utf8_chunks().fold(String::new(), |text, chunk| {
+        text + chunk.valid() + &chunk.invalid().escape_ascii().to_string()
+    })
 }

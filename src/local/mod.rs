@@ -94,7 +94,7 @@ impl SkipReason {
 /// An item that a listing saw but cannot offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// As a person may see it; lossy where the name is not text.
+    /// As a person may see it; escaped where the name is not text.
     pub name: String,
     pub reason: SkipReason,
 }

@@ -16,7 +16,7 @@ pub(super) fn repair(target: &mut Target<'_>) -> Vec<Bind> {
     break_cycles(target);
     let mut binds = match target.constraints.mode.source() {
         Some(source) => take_over(target, source),
-        None => Vec::new(),
+        None => made_again(target),
     };
     if !binds.is_empty() {
         return binds;
@@ -154,6 +154,24 @@ fn take_over(target: &mut Target<'_>, source: Side) -> Vec<Bind> {
         undecided.extend(trees.children(source.other(), id).map(|(_, child)| child));
     }
     binds
+}
+
+/// What was deleted on one side and made again there before the deletion reached the other side, as
+/// when deletions are held and a person brings the files back, is one thing that was edited.
+fn made_again(target: &Target<'_>) -> Vec<Bind> {
+    let trees = target.trees;
+    let bind = |id: NodeId, goal: &Goal| {
+        let side = target.only_side(id).filter(|_| trees.base(id).is_none())?;
+        let there = trees.occupant(side.other(), &goal.at)?;
+        let is_doomed = target.fates.get(&there).is_some_and(Option::is_none);
+        let is_kin = trees.kind(there) == trees.kind(id) && trees.base(there).is_some();
+        let can = !target.is_busy(id) && !target.is_busy(there);
+        (is_doomed && is_kin && can).then_some(match side {
+            Side::Local => Bind { keep: id, newcomer: there },
+            Side::Remote => Bind { keep: there, newcomer: id },
+        })
+    };
+    target.goals().filter_map(|(id, goal)| bind(id, goal)).collect()
 }
 
 /// A place that more than one node claims.

@@ -67,17 +67,27 @@ impl Users {
         let (Some(file), Some(folder)) = (self.any(&files), self.any(&folders)) else { return };
         let fresh = format!("n{:x}-{step}", self.seed);
         match self.random.below(44) {
-            0..10 => drop(side.write(&file, self.content())),
-            10..13 => drop(side.replace(&file, self.content())),
-            13..19 => drop(side.write(&format!("{folder}/{fresh}"), self.content())),
-            19..26 => drop(side.rename(&file, &format!("{folder}/{fresh}"))),
+            0..10 => {
+                side.write(&file, self.content());
+            }
+            10..13 => {
+                side.replace(&file, self.content());
+            }
+            13..19 => {
+                side.write(&format!("{folder}/{fresh}"), self.content());
+            }
+            19..26 => {
+                side.rename(&file, &format!("{folder}/{fresh}"));
+            }
             26..29 => {
                 let other = self.any(&folders).unwrap_or_default();
                 if !format!("{other}/").starts_with(&format!("{folder}/")) {
                     side.rename(&folder, &format!("{other}/{fresh}"));
                 }
             }
-            29..31 => drop(side.rename(&folder, &fresh)),
+            29..31 => {
+                side.rename(&folder, &fresh);
+            }
             31..34 => {
                 let other = self.any(&files).unwrap_or_default();
                 if other != file {
@@ -91,14 +101,18 @@ impl Users {
                     side.swap(&folder, &other);
                 }
             }
-            35..40 => drop(side.delete(&file)),
+            35..40 => {
+                side.delete(&file);
+            }
             40 => {
                 let small = folders.iter().find(|folder| few_below(&files, folder));
                 if let Some(folder) = small {
                     side.delete(folder);
                 }
             }
-            41 => drop(side.delete(&file).write(&format!("{file}/was-a-file"), self.content())),
+            41 => {
+                side.delete(&file).write(&format!("{file}/was-a-file"), self.content());
+            }
             42 => {
                 let small = folders.iter().rfind(|folder| few_below(&files, folder));
                 if let Some(folder) = small {
@@ -106,7 +120,9 @@ impl Users {
                     side.delete(folder).write(folder, content);
                 }
             }
-            _ => drop(side.mkdir(&format!("{folder}/{fresh}/empty"))),
+            _ => {
+                side.mkdir(&format!("{folder}/{fresh}/empty"));
+            }
         }
     }
 
@@ -139,5 +155,6 @@ fn files(side: &Side<'_>) -> Vec<String> {
 }
 
 fn folders(side: &Side<'_>) -> Vec<String> {
-    side.tree().folders()
+    let tree = side.tree();
+    tree.paths().filter(|path| side.path(path).is_dir()).map(str::to_owned).collect()
 }

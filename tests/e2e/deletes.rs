@@ -2,20 +2,10 @@
 
 use super::pair::{BIG, Pair, until_met};
 
-/// In sync: these files, each with the content `PATH 0`.
-fn with(paths: &[&str]) -> Pair {
-    let pair = Pair::new();
-    for path in paths {
-        pair.local().write(path, format!("{path} 0"));
-    }
-    pair.sync().exits(0);
-    pair
-}
-
 // ED-01
 #[test]
 fn a_local_edit_outlives_a_remote_deletion() {
-    let pair = with(&["a", "b"]);
+    let pair = Pair::synced(&["a", "b"]);
     pair.local().write("a", "1");
     pair.remote().delete("a");
     let inode = pair.local().inode("a");
@@ -28,7 +18,7 @@ fn a_local_edit_outlives_a_remote_deletion() {
 // ED-02
 #[test]
 fn a_remote_edit_outlives_a_local_deletion() {
-    let pair = with(&["a", "b"]);
+    let pair = Pair::synced(&["a", "b"]);
     pair.local().delete("a");
     pair.remote().write("a", "2");
     let run = pair.sync().exits(0);
@@ -39,7 +29,7 @@ fn a_remote_edit_outlives_a_local_deletion() {
 // ED-03
 #[test]
 fn what_both_sides_deleted_is_forgotten_without_an_operation() {
-    let pair = with(&["a", "d/x", "stays"]);
+    let pair = Pair::synced(&["a", "d/x", "stays"]);
     pair.local().delete("a").delete("d");
     pair.remote().delete("a").delete("d");
     let run = pair.sync().exits(0);
@@ -50,7 +40,7 @@ fn what_both_sides_deleted_is_forgotten_without_an_operation() {
 // ED-03 S18
 #[test]
 fn a_deletion_goes_to_the_trash_of_the_other_side() {
-    let pair = with(&["a", "d/b", "stays"]);
+    let pair = Pair::synced(&["a", "d/b", "stays"]);
     pair.local().delete("a");
     pair.remote().delete("d");
     pair.sync().exits(0);
@@ -62,7 +52,7 @@ fn a_deletion_goes_to_the_trash_of_the_other_side() {
 // ED-05
 #[test]
 fn a_new_local_file_keeps_the_folder_that_the_remote_deleted() {
-    let pair = with(&["d/x", "stays"]);
+    let pair = Pair::synced(&["d/x", "stays"]);
     pair.local().write("d/n", "1");
     pair.remote().delete("d");
     pair.sync().exits(0);
@@ -73,7 +63,7 @@ fn a_new_local_file_keeps_the_folder_that_the_remote_deleted() {
 // ED-06
 #[test]
 fn a_new_remote_file_keeps_the_folder_that_was_deleted_locally() {
-    let pair = with(&["d/x", "d/e/y", "stays"]);
+    let pair = Pair::synced(&["d/x", "d/e/y", "stays"]);
     pair.local().delete("d");
     pair.remote().write("d/e/n", "2");
     pair.sync().exits(0);
@@ -84,10 +74,12 @@ fn a_new_remote_file_keeps_the_folder_that_was_deleted_locally() {
 #[test]
 fn a_file_that_is_deleted_while_its_new_version_is_uploaded_is_there_again() {
     until_met(|| {
-        let (pair, big) = (with(&["d/a", "stays"]), vec![b'l'; BIG]);
+        let (pair, big) = (Pair::synced(&["d/a", "stays"]), vec![b'l'; BIG]);
         pair.local().write("d/a", &big);
         let under_way = || pair.remote().text("d/a") == "d/a 0";
-        let act = || drop(pair.remote().delete("d"));
+        let act = || {
+            pair.remote().delete("d");
+        };
         pair.sync_while(&pair.remote(), under_way, act)?.exits(0);
         assert_eq!(pair.local().read("d/a"), big);
         pair.assert_equal();
@@ -100,10 +92,12 @@ fn a_file_that_is_deleted_while_its_new_version_is_uploaded_is_there_again() {
 #[test]
 fn a_file_that_is_deleted_while_its_new_version_is_downloaded_is_there_again() {
     until_met(|| {
-        let (pair, big) = (with(&["d/a", "stays"]), vec![b'r'; BIG]);
+        let (pair, big) = (Pair::synced(&["d/a", "stays"]), vec![b'r'; BIG]);
         pair.remote().write("d/a", &big);
         let under_way = || pair.local().text("d/a") == "d/a 0";
-        let act = || drop(pair.local().delete("d"));
+        let act = || {
+            pair.local().delete("d");
+        };
         pair.sync_while(&pair.local(), under_way, act)?.exits(0);
         assert_eq!(pair.local().read("d/a"), big);
         pair.assert_equal();
@@ -131,7 +125,7 @@ fn a_folder_with_ignored_items_stays_and_is_not_sent_back() {
 // ED-11
 #[test]
 fn a_folder_with_a_fifo_stays_and_is_not_sent_back() {
-    let pair = with(&["d/x", "stays"]);
+    let pair = Pair::synced(&["d/x", "stays"]);
     pair.local().fifo("d/pipe");
     pair.remote().delete("d");
     let exit = pair.sync().exit;
@@ -144,7 +138,7 @@ fn a_folder_with_a_fifo_stays_and_is_not_sent_back() {
 // ED-13
 #[test]
 fn a_new_time_does_not_keep_a_deleted_file() {
-    let pair = with(&["a", "b"]);
+    let pair = Pair::synced(&["a", "b"]);
     pair.remote().delete("a");
     pair.local().touch("a", 2_000_000_000);
     pair.sync().exits(0);
@@ -189,7 +183,7 @@ fn an_upload_that_fails_for_good_is_never_a_deletion() {
 // ED-18
 #[test]
 fn a_deletion_stays_one_when_the_same_name_comes_back_later() {
-    let pair = with(&["a", "b"]);
+    let pair = Pair::synced(&["a", "b"]);
     pair.local().delete("a");
     pair.sync().exits(0);
     pair.assert_quiet(0);
@@ -201,7 +195,7 @@ fn a_deletion_stays_one_when_the_same_name_comes_back_later() {
 // ED-06 S2
 #[test]
 fn a_folder_deleted_on_one_side_and_edited_on_the_other_keeps_just_the_edit() {
-    let pair = with(&["d/x", "d/y", "d/e/z", "stays"]);
+    let pair = Pair::synced(&["d/x", "d/y", "d/e/z", "stays"]);
     pair.local().write("d/y", "1");
     pair.remote().delete("d");
     pair.sync().exits(0);

@@ -65,8 +65,9 @@ fn an_edit_during_the_download_of_another_version_is_kept() {
         let (pair, big) = (with_a(), vec![b'r'; BIG]);
         pair.remote().write("a", &big);
         let under_way = || pair.local().text("a") == "0";
-        let run =
-            pair.sync_while(&pair.local(), under_way, || drop(pair.local().write("a", "1")))?;
+        let run = pair.sync_while(&pair.local(), under_way, || {
+            pair.local().write("a", "1");
+        })?;
         assert_eq!(run.exit, 3, "{run}");
         assert_eq!(pair.local().read("a"), big);
         let copy = pair.local().copy_of("a");
@@ -84,7 +85,9 @@ fn a_remote_edit_during_an_upload_is_kept() {
         let (pair, big) = (with_a(), vec![b'l'; BIG]);
         pair.local().write("a", &big);
         let under_way = || pair.remote().text("a") == "0";
-        let act = || drop(pair.remote().write("a", "2"));
+        let act = || {
+            pair.remote().write("a", "2");
+        };
         let run = pair.sync_while(&pair.remote(), under_way, act)?;
         assert_eq!(run.exit, 3, "{run}");
         assert_eq!(pair.local().text("a"), "2");

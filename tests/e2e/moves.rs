@@ -2,20 +2,10 @@
 
 use super::pair::{BIG, Pair, until_met};
 
-/// In sync: these files, each with the content `PATH 0`.
-fn with(paths: &[&str]) -> Pair {
-    let pair = Pair::new();
-    for path in paths {
-        pair.local().write(path, format!("{path} 0"));
-    }
-    pair.sync().exits(0);
-    pair
-}
-
 // MV-01
 #[test]
 fn a_local_rename_is_one_move_without_content() {
-    let pair = with(&["a"]);
+    let pair = Pair::synced(&["a"]);
     pair.local().rename("a", "b");
     let inode = pair.remote().inode("a");
     let run = pair.sync().exits(0).moves_no_bytes();
@@ -28,7 +18,7 @@ fn a_local_rename_is_one_move_without_content() {
 // MV-02
 #[test]
 fn a_remote_rename_is_one_move_without_content() {
-    let pair = with(&["a"]);
+    let pair = Pair::synced(&["a"]);
     pair.remote().rename("a", "b");
     let inode = pair.local().inode("a");
     let run = pair.sync().exits(0).moves_no_bytes();
@@ -40,7 +30,7 @@ fn a_remote_rename_is_one_move_without_content() {
 // MV-03: a rename by copy and delete has no identity.
 #[test]
 fn a_rename_that_shows_no_identity_loses_nothing() {
-    let pair = with(&["a", "c"]);
+    let pair = Pair::synced(&["a", "c"]);
     pair.remote().write("b", "a 0").delete("a");
     pair.sync().exits(0);
     pair.settled(&["b=a 0", "c=c 0"]);
@@ -49,7 +39,7 @@ fn a_rename_that_shows_no_identity_loses_nothing() {
 // MV-04
 #[test]
 fn a_file_moves_between_folders_and_back() {
-    let pair = with(&["d/a"]);
+    let pair = Pair::synced(&["d/a"]);
     pair.local().mkdir("e");
     pair.sync().exits(0);
     pair.local().rename("d/a", "e/a");
@@ -84,7 +74,7 @@ fn a_renamed_folder_of_a_thousand_files_is_one_move() {
 // MV-06
 #[test]
 fn a_file_that_was_renamed_and_edited_is_both_on_the_other_side() {
-    let pair = with(&["a", "b"]);
+    let pair = Pair::synced(&["a", "b"]);
     pair.local().rename("a", "a2").write("a2", "1");
     pair.remote().rename("b", "b2").write("b2", "2");
     pair.sync().exits(0);
@@ -94,7 +84,7 @@ fn a_file_that_was_renamed_and_edited_is_both_on_the_other_side() {
 // MV-07
 #[test]
 fn a_remote_edit_follows_a_local_rename() {
-    let pair = with(&["a", "c"]);
+    let pair = Pair::synced(&["a", "c"]);
     pair.local().rename("a", "b");
     pair.remote().write("a", "2");
     pair.sync().exits(0);
@@ -104,7 +94,7 @@ fn a_remote_edit_follows_a_local_rename() {
 // MV-08
 #[test]
 fn a_local_edit_follows_a_remote_rename() {
-    let pair = with(&["a", "c"]);
+    let pair = Pair::synced(&["a", "c"]);
     pair.local().write("a", "2");
     pair.remote().rename("a", "b");
     pair.sync().exits(0);
@@ -114,7 +104,7 @@ fn a_local_edit_follows_a_remote_rename() {
 // MV-09
 #[test]
 fn the_same_rename_on_both_sides_needs_no_operation() {
-    let pair = with(&["a", "d/x"]);
+    let pair = Pair::synced(&["a", "d/x"]);
     for side in pair.both() {
         side.rename("a", "b").rename("d", "e");
     }
@@ -126,7 +116,7 @@ fn the_same_rename_on_both_sides_needs_no_operation() {
 // MV-10 POL-4
 #[test]
 fn of_two_renames_of_one_file_the_remote_one_wins() {
-    let pair = with(&["a"]);
+    let pair = Pair::synced(&["a"]);
     pair.local().rename("a", "b");
     pair.remote().rename("a", "c");
     pair.sync().exits(0).moves_no_bytes();
@@ -137,7 +127,7 @@ fn of_two_renames_of_one_file_the_remote_one_wins() {
 #[test]
 fn two_files_can_swap_their_names_on_either_side() {
     for turn in 0..2 {
-        let pair = with(&["a", "b"]);
+        let pair = Pair::synced(&["a", "b"]);
         pair.both()[turn].swap("a", "b");
         pair.sync().exits(0).moves_no_bytes();
         pair.settled(&["a=b 0", "b=a 0"]);
@@ -148,7 +138,7 @@ fn two_files_can_swap_their_names_on_either_side() {
 #[test]
 fn three_files_can_rotate_their_names_on_either_side() {
     for turn in 0..2 {
-        let pair = with(&["a", "b", "c"]);
+        let pair = Pair::synced(&["a", "b", "c"]);
         pair.both()[turn].swap("a", "b").swap("b", "c");
         pair.sync().exits(0).moves_no_bytes();
         pair.settled(&["a=b 0", "b=c 0", "c=a 0"]);
@@ -158,7 +148,7 @@ fn three_files_can_rotate_their_names_on_either_side() {
 // MV-12
 #[test]
 fn three_folders_can_rotate_their_names() {
-    let pair = with(&["a/x", "a/y", "b/x", "c/z"]);
+    let pair = Pair::synced(&["a/x", "a/y", "b/x", "c/z"]);
     pair.remote().swap("a", "b").swap("b", "c");
     pair.sync().exits(0).moves_no_bytes();
     pair.settled(&["a/", "a/x=b/x 0", "b/", "b/z=c/z 0", "c/", "c/x=a/x 0", "c/y=a/y 0"]);
@@ -168,7 +158,7 @@ fn three_folders_can_rotate_their_names() {
 #[test]
 fn a_chain_of_folders_can_be_turned_upside_down() {
     for turn in 0..2 {
-        let pair = with(&["A/B/C/x"]);
+        let pair = Pair::synced(&["A/B/C/x"]);
         let sides = pair.both();
         sides[turn].rename("A/B/C", "C").rename("A/B", "C/B").rename("A", "C/B/A");
         pair.sync().exits(0).moves_no_bytes();
@@ -179,7 +169,7 @@ fn a_chain_of_folders_can_be_turned_upside_down() {
 // MV-13, with the file carried along.
 #[test]
 fn a_chain_of_folders_can_be_turned_with_its_file_at_the_end() {
-    let pair = with(&["A/B/C/x"]);
+    let pair = Pair::synced(&["A/B/C/x"]);
     pair.local().rename("A/B/C", "C").rename("A/B", "C/B").rename("A", "C/B/A");
     pair.local().rename("C/x", "C/B/A/x");
     pair.sync().exits(0).moves_no_bytes();
@@ -189,7 +179,7 @@ fn a_chain_of_folders_can_be_turned_with_its_file_at_the_end() {
 // MV-14
 #[test]
 fn two_folders_moved_into_each_other_lose_nothing() {
-    let pair = with(&["A/x", "B/y"]);
+    let pair = Pair::synced(&["A/x", "B/y"]);
     pair.local().rename("A", "B/A");
     pair.remote().rename("B", "A/B");
     pair.sync().exits(0);
@@ -199,7 +189,7 @@ fn two_folders_moved_into_each_other_lose_nothing() {
 // MV-15
 #[test]
 fn a_new_file_under_the_old_name_of_a_renamed_one_is_another_file() {
-    let pair = with(&["a"]);
+    let pair = Pair::synced(&["a"]);
     pair.local().rename("a", "b").write("a", "9");
     pair.sync().exits(0);
     pair.settled(&["a=9", "b=a 0"]);
@@ -209,7 +199,7 @@ fn a_new_file_under_the_old_name_of_a_renamed_one_is_another_file() {
 #[test]
 fn a_file_moved_out_of_a_folder_outlives_the_folder() {
     for turn in 0..2 {
-        let pair = with(&["d/a", "d/b", "stays"]);
+        let pair = Pair::synced(&["d/a", "d/b", "stays"]);
         pair.both()[turn].rename("d/a", "a").delete("d");
         let run = pair.sync().exits(0).moves_no_bytes();
         assert_eq!(run.summary().moved, 1, "{run}");
@@ -220,7 +210,7 @@ fn a_file_moved_out_of_a_folder_outlives_the_folder() {
 // MV-18
 #[test]
 fn an_edit_in_a_folder_follows_the_folder() {
-    let pair = with(&["d/x", "f/y"]);
+    let pair = Pair::synced(&["d/x", "f/y"]);
     pair.local().rename("d", "e").write("f/y", "1");
     pair.remote().write("d/x", "2").rename("f", "g");
     pair.sync().exits(0);
@@ -230,7 +220,7 @@ fn an_edit_in_a_folder_follows_the_folder() {
 // MV-18: also what is new in it.
 #[test]
 fn a_new_file_in_a_folder_follows_the_folder() {
-    let pair = with(&["d/x"]);
+    let pair = Pair::synced(&["d/x"]);
     pair.local().rename("d", "e");
     pair.remote().write("d/n", "2");
     pair.sync().exits(0);
@@ -240,7 +230,7 @@ fn a_new_file_in_a_folder_follows_the_folder() {
 // MV-20
 #[test]
 fn a_folder_renamed_on_both_sides_is_in_one_piece() {
-    let pair = with(&["d/x", "d/y"]);
+    let pair = Pair::synced(&["d/x", "d/y"]);
     pair.local().rename("d", "e");
     pair.remote().rename("d", "f");
     pair.sync().exits(0).moves_no_bytes();
@@ -250,7 +240,7 @@ fn a_folder_renamed_on_both_sides_is_in_one_piece() {
 // MV-21
 #[test]
 fn folders_and_files_renamed_at_every_level_are_few_moves() {
-    let pair = with(&["d1/d2/d3/x"]);
+    let pair = Pair::synced(&["d1/d2/d3/x"]);
     pair.local().rename("d1", "e1").rename("e1/d2", "e1/e2").rename("e1/e2/d3", "e1/e2/e3");
     pair.local().rename("e1/e2/e3/x", "e1/e2/e3/y");
     let run = pair.sync().exits(0).moves_no_bytes();
@@ -261,7 +251,7 @@ fn folders_and_files_renamed_at_every_level_are_few_moves() {
 // MV-22
 #[test]
 fn a_rename_over_another_file_replaces_it_and_the_old_one_is_in_the_trash() {
-    let pair = with(&["a", "b"]);
+    let pair = Pair::synced(&["a", "b"]);
     pair.local().rename("a", "b");
     pair.sync().exits(0).moves_no_bytes();
     assert_eq!(pair.remote().trash(), [("b".to_owned(), "b 0".to_owned())]);
@@ -271,7 +261,7 @@ fn a_rename_over_another_file_replaces_it_and_the_old_one_is_in_the_trash() {
 // MV-22
 #[test]
 fn a_rename_over_a_file_that_was_edited_meanwhile_keeps_both() {
-    let pair = with(&["a", "b"]);
+    let pair = Pair::synced(&["a", "b"]);
     pair.local().rename("a", "b");
     pair.remote().write("b", "3");
     pair.sync();
@@ -288,7 +278,7 @@ fn a_rename_over_a_file_that_was_edited_meanwhile_keeps_both() {
 // MV-24
 #[test]
 fn a_new_file_with_the_inode_of_a_deleted_one_is_another_file() {
-    let pair = with(&["a", "stays"]);
+    let pair = Pair::synced(&["a", "stays"]);
     let inode = pair.local().inode("a");
     let mut reused = false;
     for attempt in 0..200 {
@@ -336,10 +326,12 @@ fn a_move_that_is_refused_deletes_nothing_and_heals() {
 #[test]
 fn a_download_lands_where_its_folder_was_moved_to_meanwhile() {
     until_met(|| {
-        let (pair, big) = (with(&["d/x"]), vec![b'r'; BIG]);
+        let (pair, big) = (Pair::synced(&["d/x"]), vec![b'r'; BIG]);
         pair.remote().write("d/big", &big);
         let under_way = || !pair.local().has("d/big");
-        let act = || drop(pair.local().rename("d", "e"));
+        let act = || {
+            pair.local().rename("d", "e");
+        };
         let run = pair.sync_while(&pair.local(), under_way, act)?.exits(0);
         assert!(run.paths("delete").is_empty(), "{run}");
         assert_eq!(pair.local().read("e/big"), big);
@@ -354,10 +346,12 @@ fn a_download_lands_where_its_folder_was_moved_to_meanwhile() {
 #[test]
 fn a_file_renamed_during_its_upload_has_one_name_in_the_end() {
     until_met(|| {
-        let (pair, big) = (with(&["x"]), vec![b'l'; BIG]);
+        let (pair, big) = (Pair::synced(&["x"]), vec![b'l'; BIG]);
         pair.local().write("big", &big);
         let under_way = || !pair.remote().has("big");
-        let act = || drop(pair.local().rename("big", "big2"));
+        let act = || {
+            pair.local().rename("big", "big2");
+        };
         pair.sync_while(&pair.remote(), under_way, act)?;
         pair.sync().exits(0);
         assert_eq!(pair.remote().read("big2"), big);
@@ -397,8 +391,12 @@ fn hundreds_of_renames_moves_and_deletions_at_once_lose_nothing() {
         let files = pair.local().tree().files();
         let (path, _) = &files[random.below(files.len())];
         match random.below(10) {
-            0 => drop(pair.local().delete(path)),
-            1..=3 => drop(pair.local().rename(path, &format!("n{}/g{step}", random.below(20)))),
+            0 => {
+                pair.local().delete(path);
+            }
+            1..=3 => {
+                pair.local().rename(path, &format!("n{}/g{step}", random.below(20)));
+            }
             4..=6 => {
                 let (other, _) = &files[random.below(files.len())];
                 if other != path {
@@ -407,7 +405,9 @@ fn hundreds_of_renames_moves_and_deletions_at_once_lose_nothing() {
             }
             _ => {
                 let folder = path.split('/').next().unwrap();
-                drop(pair.local().rename(folder, &format!("m{step}")));
+                {
+                    pair.local().rename(folder, &format!("m{step}"));
+                }
             }
         }
     }
@@ -421,7 +421,7 @@ fn hundreds_of_renames_moves_and_deletions_at_once_lose_nothing() {
 // nothing, so it counts as an edit, and follows the rename; the old content is in the trash.
 #[test]
 fn a_remote_file_saved_anew_follows_a_local_rename() {
-    let pair = with(&["a"]);
+    let pair = Pair::synced(&["a"]);
     pair.local().rename("a", "b");
     pair.remote().replace("a", "7");
     pair.sync().exits(0);
@@ -432,7 +432,7 @@ fn a_remote_file_saved_anew_follows_a_local_rename() {
 // MV-36
 #[test]
 fn a_file_moved_to_another_pair_is_there_and_in_the_trash_of_the_first() {
-    let (one, two) = (with(&["a", "b"]), with(&["c"]));
+    let (one, two) = (Pair::synced(&["a", "b"]), Pair::synced(&["c"]));
     two.local().write("a", one.local().text("a"));
     one.local().delete("a");
     two.sync().exits(0);

@@ -6,6 +6,7 @@
 //! the program: it is called as users call it.
 
 pub(crate) mod ledger;
+pub(crate) mod mounts;
 pub(crate) mod random;
 pub(crate) mod run;
 pub(crate) mod side;
@@ -21,6 +22,7 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use ledger::Ledger;
+use mounts::Mounts;
 use run::Run;
 use side::Side;
 use tree::Tree;
@@ -41,8 +43,12 @@ enum Call {
 
 /// One scenario's folders.
 pub(crate) struct Pair {
+    /// Dropped before the folder in which they are.
+    mounts: Option<Mounts>,
     folder: TempDir,
+    local: PathBuf,
     remote: PathBuf,
+    state: PathBuf,
     call: Call,
     unprivileged: bool,
     ledger: Arc<Mutex<Ledger>>,
@@ -66,15 +72,55 @@ impl Pair {
         pair
     }
 
+    /// In sync: these files, each with the content `PATH 0`.
+    pub(crate) fn synced(paths: &[&str]) -> Pair {
+        let pair = Pair::new();
+        for path in paths {
+            pair.local().write(path, format!("{path} 0"));
+        }
+        pair.sync().exits(0);
+        pair
+    }
+
+    /// In sync: so many files `d0/f0`, `d1/f1`, …, `d9/f9`, `d0/f10` and so on.
+    pub(crate) fn synced_many(count: usize) -> Pair {
+        let pair = Pair::new();
+        for number in 0..count {
+            pair.local().write(&many(number), format!("{number}"));
+        }
+        pair.sync().exits(0);
+        pair
+    }
+
+    /// Puts a file system of so many KiB in the place of a folder (`local`, `remote` or `state`).
+    /// `None`, with the reason printed, where this computer does not allow that.
+    pub(crate) fn on_small_disk(name: &str, kib: u64) -> Option<Pair> {
+        let mut pair = Pair::new();
+        let mut mounts = Mounts::new()?;
+        std::fs::create_dir_all(pair.path(name)).unwrap();
+        mounts.run(&format!("mount -t tmpfs -o size={kib}k tmpfs {}", pair.path(name).display()));
+        let inside = mounts.path(&pair.path(name));
+        match name {
+            "local" => pair.local = inside,
+            "remote" => pair.remote = inside,
+            "state" => pair.state = inside,
+            other => panic!("no folder {other}"),
+        }
+        let roots = vec![pair.local.clone(), pair.remote.clone()];
+        pair.ledger = Arc::new(Mutex::new(Ledger::of(roots)));
+        pair.mounts = Some(mounts);
+        Some(pair)
+    }
+
     fn made(call: Call) -> Pair {
         let folder = TempDir::with_prefix("foldsync-").unwrap();
         for name in ["local", "remote", "home"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
-        let remote = folder.path().join("remote");
-        let ledger = Ledger::of(vec![folder.path().join("local"), remote.clone()]);
-        let ledger = Arc::new(Mutex::new(ledger));
-        Pair { folder, remote, call, unprivileged: false, ledger }
+        let [local, remote, state] =
+            ["local", "remote", "state"].map(|name| folder.path().join(name));
+        let ledger = Arc::new(Mutex::new(Ledger::of(vec![local.clone(), remote.clone()])));
+        Pair { mounts: None, folder, local, remote, state, call, unprivileged: false, ledger }
     }
 
     /// Another computer, with a local folder of its own, on the remote of this one.
@@ -94,7 +140,7 @@ impl Pair {
 
     /// Writes the configuration again, with these lines in the pair's table.
     pub(crate) fn configure(&self, lines: &str) {
-        let (local, remote) = (self.path("local"), &self.remote);
+        let (local, remote) = (&self.local, &self.remote);
         let text = format!(
             "[[pair]]\nname = \"docs\"\nlocal = {local:?}\nremote = \"dir:{}\"\n{lines}\n",
             remote.display()
@@ -112,7 +158,7 @@ impl Pair {
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
-        self.path("state")
+        self.state.clone()
     }
 
     /// The one state database.
@@ -125,7 +171,7 @@ impl Pair {
     }
 
     pub(crate) fn local(&self) -> Side<'_> {
-        Side::new("local", self.path("local"), &self.ledger)
+        Side::new("local", self.local.clone(), &self.ledger)
     }
 
     pub(crate) fn remote(&self) -> Side<'_> {
@@ -163,6 +209,24 @@ impl Pair {
         run
     }
 
+    /// The same where S1 cannot be looked at: a part of a side is out of sight.
+    #[track_caller]
+    pub(crate) fn run_unchecked(&self, arguments: &[&str]) -> Run {
+        Run::new(arguments, &self.command(arguments).output().unwrap())
+    }
+
+    /// The program with nothing but these arguments.
+    pub(crate) fn run_plainly(&self, arguments: &[&str]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_foldsync"));
+        command.args(arguments).env_clear().env("HOME", self.path("home"));
+        Run::new(arguments, &command.current_dir(self.folder.path()).output().unwrap())
+    }
+
+    /// The mounts of a pair on a small disk.
+    pub(crate) fn mounts(&mut self) -> &mut Mounts {
+        self.mounts.as_mut().unwrap()
+    }
+
     /// Starts a command; `finish` ends it.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
@@ -182,7 +246,7 @@ impl Pair {
         command.args(arguments);
         match &self.call {
             Call::Flags(flags) => {
-                command.arg("--local").arg(self.path("local"));
+                command.arg("--local").arg(&self.local);
                 command.arg("--remote").arg(format!("dir:{}", self.remote.display()));
                 command.args(flags);
             }
@@ -326,6 +390,11 @@ impl Pair {
         self.assert_both(lines);
         self.assert_quiet(3);
     }
+}
+
+/// The name of the nth of many files.
+pub(crate) fn many(number: usize) -> String {
+    format!("d{}/f{number}", number % 10)
 }
 
 /// Tries a scenario whose moment can be missed until it is met.

@@ -125,14 +125,6 @@ impl Run {
         paths
     }
 
-    /// The only operation of a kind.
-    #[track_caller]
-    pub(crate) fn only_of(&self, kind: &str) -> &Op {
-        let found: Vec<&Op> = self.ops.iter().filter(|op| op.op == kind).collect();
-        assert_eq!(found.len(), 1, "one {kind}: {self}");
-        found[0]
-    }
-
     /// What was done, or is to be done, without its order and the times in names.
     pub(crate) fn outline(&self) -> Vec<String> {
         let line = |op: &Op| {

@@ -123,6 +123,16 @@ impl<'a> Side<'a> {
         self
     }
 
+    /// Tells the ledger of a content that a user wrote in some other way.
+    pub(crate) fn note(&self, content: &[u8]) {
+        self.ledger.lock().unwrap().wrote(fingerprint(content));
+    }
+
+    /// Tells the ledger that a user overwrote or removed a content in some other way.
+    pub(crate) fn give_up(&self, content: &[u8]) {
+        self.ledger.lock().unwrap().gave_up(&fingerprint(content));
+    }
+
     /// Tells the ledger that a user is about to overwrite or remove what is here.
     fn forget(&self, at: &Path) {
         match at.symlink_metadata() {
@@ -224,16 +234,14 @@ impl<'a> Side<'a> {
         found
     }
 
-    /// Files in any stage folder, apart from locks.
+    /// The names of the files in any stage folder, apart from locks.
     pub(crate) fn staged(&self) -> Vec<String> {
-        let Ok(items) = fs::read_dir(self.path(".foldsync")) else { return Vec::new() };
-        let stages = items.map(|item| item.unwrap().path()).filter(|path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("stage"))
-        });
-        stages
-            .flat_map(|stage| Tree::of(&stage).files())
-            .map(|(path, _)| path)
-            .filter(|path| path != "lock")
-            .collect()
+        let names = |dir: PathBuf| {
+            let items = fs::read_dir(dir).into_iter().flatten().flatten();
+            items.map(|item| item.file_name().to_string_lossy().into_owned())
+        };
+        let control = self.path(".foldsync");
+        let stages = names(control.clone()).filter(|name| name.starts_with("stage"));
+        stages.flat_map(|stage| names(control.join(stage))).filter(|name| name != "lock").collect()
     }
 }

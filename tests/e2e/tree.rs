@@ -101,11 +101,6 @@ impl Tree {
         files.collect()
     }
 
-    pub(crate) fn folders(&self) -> Vec<String> {
-        let folders = self.0.iter().filter(|(_, words)| *words == "/");
-        folders.map(|(path, _)| path.clone()).collect()
-    }
-
     /// Drops one path, and nothing below it.
     pub(crate) fn forget(&mut self, path: &str) {
         self.0.remove(path);

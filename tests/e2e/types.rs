@@ -2,20 +2,11 @@
 
 use super::pair::{BIG, Pair, until_met};
 
-fn with(paths: &[&str]) -> Pair {
-    let pair = Pair::new();
-    for path in paths {
-        pair.local().write(path, format!("{path} 0"));
-    }
-    pair.sync().exits(0);
-    pair
-}
-
 // TY-01
 #[test]
 fn a_file_becomes_a_folder_from_either_side() {
     for turn in 0..2 {
-        let pair = with(&["a", "stays"]);
+        let pair = Pair::synced(&["a", "stays"]);
         pair.both()[turn].delete("a").write("a/x", "2");
         pair.sync().exits(0);
         pair.settled(&["a/", "a/x=2", "stays=stays 0"]);
@@ -25,7 +16,7 @@ fn a_file_becomes_a_folder_from_either_side() {
 // TY-01
 #[test]
 fn an_edited_file_and_the_folder_that_replaced_it_are_both_kept() {
-    let pair = with(&["a", "stays"]);
+    let pair = Pair::synced(&["a", "stays"]);
     pair.local().delete("a").write("a/x", "2");
     pair.remote().write("a", "1");
     pair.sync();
@@ -42,7 +33,7 @@ fn an_edited_file_and_the_folder_that_replaced_it_are_both_kept() {
 #[test]
 fn a_folder_becomes_a_file_from_either_side() {
     for turn in 0..2 {
-        let pair = with(&["d/x", "d/y", "stays"]);
+        let pair = Pair::synced(&["d/x", "d/y", "stays"]);
         pair.both()[turn].delete("d").write("d", "3");
         pair.sync().exits(0);
         pair.settled(&["d=3", "stays=stays 0"]);
@@ -52,7 +43,7 @@ fn a_folder_becomes_a_file_from_either_side() {
 // TY-02 POL-6
 #[test]
 fn a_folder_with_something_new_keeps_its_name_against_a_file() {
-    let pair = with(&["d/x", "d/y", "stays"]);
+    let pair = Pair::synced(&["d/x", "d/y", "stays"]);
     pair.local().delete("d").write("d", "3");
     pair.remote().write("d/z", "4");
     let run = pair.sync();
@@ -63,7 +54,7 @@ fn a_folder_with_something_new_keeps_its_name_against_a_file() {
 // TY-05
 #[test]
 fn a_file_that_becomes_two_different_folders_is_one_folder_with_both() {
-    let pair = with(&["a", "stays"]);
+    let pair = Pair::synced(&["a", "stays"]);
     pair.local().delete("a").write("a/l", "1");
     pair.remote().delete("a").write("a/r", "2");
     pair.sync().exits(0);
@@ -73,7 +64,7 @@ fn a_file_that_becomes_two_different_folders_is_one_folder_with_both() {
 // TY-05
 #[test]
 fn a_file_that_is_a_link_on_one_side_and_a_folder_on_the_other_is_left_alone() {
-    let pair = with(&["a", "stays"]);
+    let pair = Pair::synced(&["a", "stays"]);
     pair.local().delete("a").write("a/l", "1");
     pair.remote().delete("a").symlink("stays", "a");
     pair.sync();
@@ -84,7 +75,7 @@ fn a_file_that_is_a_link_on_one_side_and_a_folder_on_the_other_is_left_alone() {
 // TY-06
 #[test]
 fn a_folder_replaced_by_a_link_is_not_a_deletion() {
-    let pair = with(&["d/x", "d/y", "stays"]);
+    let pair = Pair::synced(&["d/x", "d/y", "stays"]);
     let outside = pair.path("outside");
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("x"), "outside").unwrap();
@@ -107,10 +98,12 @@ fn a_folder_replaced_by_a_link_is_not_a_deletion() {
 #[test]
 fn a_file_that_becomes_a_folder_during_its_upload_ends_as_a_folder() {
     until_met(|| {
-        let pair = with(&["x"]);
+        let pair = Pair::synced(&["x"]);
         pair.local().write("a", vec![b'l'; BIG]);
         let under_way = || !pair.remote().has("a");
-        let act = || drop(pair.local().delete("a").mkdir("a"));
+        let act = || {
+            pair.local().delete("a").mkdir("a");
+        };
         pair.sync_while(&pair.remote(), under_way, act)?;
         pair.sync().exits(0);
         pair.settled(&["a/", "x=x 0"]);

@@ -150,7 +150,8 @@ impl Inner {
         let version = self.sources.vault.version();
         let mut expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner);
         if expired.replace(version) != Some(version) {
-            tracing::warn!(remote = %self.sources.remote, reason = %why, "login needed");
+            // Whoever asked gets the error and tells it: this is for the log of a daemon.
+            tracing::info!(remote = %self.sources.remote, reason = %why, "login needed");
         }
         // The next login starts from the file.
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -204,7 +205,7 @@ impl Inner {
 }
 
 fn login_needed(why: &str) -> RemoteError {
-    RemoteError::new(ErrorKind::AuthExpired, format!("{why}; run `foldsync auth login`"))
+    RemoteError::new(ErrorKind::AuthExpired, why)
 }
 
 #[cfg(test)]

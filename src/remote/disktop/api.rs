@@ -3,6 +3,8 @@
 //! Sections are numbered in the order of the document's pages and headings (`shared/apis`): 2 OAuth,
 //! 3 authorization code, 4 device code, 6 user, 7 files, 8 shares. No decisions are taken here.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -167,7 +169,9 @@ impl Requests {
 
     /// 7.11 上传:complete
     pub fn complete(endpoint: &Url, upload_id: &str) -> Call {
+        // The service puts the parts together before it answers.
         Call::post("complete the upload", session_url(endpoint, upload_id, "complete"))
+            .within(Duration::from_secs(600))
     }
 
     /// 7.12 上传:abort

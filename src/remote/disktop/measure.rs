@@ -112,7 +112,7 @@ impl DiskTop {
         self.clear(path).await?;
         let ignores_case = self.try_case(path).await?;
         self.clear(path).await?;
-        let id_survives_move = self.try_rename(path).await?;
+        let id_survives_move = self.try_move(path).await?;
         Ok(Findings {
             at_s: self.now_s(),
             same_name,
@@ -156,17 +156,30 @@ impl DiskTop {
         Ok(file.is_err() || folder.is_err() || !all)
     }
 
-    async fn try_rename(&self, path: &str) -> Result<bool> {
+    /// Into another folder and under another name: either may mint a new id.
+    async fn try_move(&self, path: &str) -> Result<bool> {
         self.put(path, "before", b"moved").await?;
         let entries = self.scratch(path).await?;
         let Some(Id::File(id)) = entries.first().and_then(|entry| Id::of(&entry.item)) else {
             return Err(RemoteError::new(ErrorKind::Protocol, "an upload is not to be found"));
         };
-        self.api.manage(&Change::Rename { new_name: "after" }, &[Target::File(id)]).await?;
-        let after = self.scratch(path).await?;
-        Ok(after.iter().any(|entry| {
-            entry.name.as_str() == "after" && Id::of(&entry.item) == Some(Id::File(id))
-        }))
+        self.api.create_folder(path, "below").await?;
+        let dest_path = format!("{path}/below");
+        let file = [Target::File(id)];
+        self.api.manage(&Change::Move { dest_path: &dest_path }, &file).await?;
+        let moved = self.has(&dest_path, "before", id).await?;
+        if moved {
+            self.api.manage(&Change::Rename { new_name: "after" }, &file).await?;
+        }
+        let kept = moved && self.has(&dest_path, "after", id).await?;
+        self.clear(&dest_path).await?;
+        Ok(kept)
+    }
+
+    async fn has(&self, path: &str, name: &str, id: u64) -> Result<bool> {
+        let entries = self.scratch(path).await?;
+        let is_it = |e: &Entry| e.name.as_str() == name && Id::of(&e.item) == Some(Id::File(id));
+        Ok(entries.iter().any(is_it))
     }
 
     async fn scratch(&self, path: &str) -> Result<Vec<Entry>> {

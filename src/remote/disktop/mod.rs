@@ -126,7 +126,7 @@ impl DiskTop {
             root,
             capabilities: capabilities(measured),
             fresh: Mutex::default(),
-            sightings: Mutex::default(),
+            sightings: Mutex::new(Sightings::new(measured.case)),
             prefix: Mutex::default(),
         }
     }

@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use unicode_normalization::UnicodeNormalization;
 
+use crate::remote::{CaseRule, Known};
 use crate::tree::{Name, RelPath};
 
 /// How long a listing is good enough, in seconds for each page that it took: looking again must
@@ -30,7 +31,7 @@ pub(super) enum Verdict {
 pub(super) struct Sightings {
     folders: BTreeMap<RelPath, Sighting>,
     names: usize,
-    /// Proved by a folder that holds two such names.
+    /// Measured, or proved by a folder that holds two such names.
     tells_case: bool,
     tells_forms: bool,
 }
@@ -83,6 +84,11 @@ impl Names {
 }
 
 impl Sightings {
+    pub(super) fn new(case: Known<CaseRule>) -> Sightings {
+        let tells_case = case == Known::Is(CaseRule::Sensitive);
+        Sightings { tells_case, ..Sightings::default() }
+    }
+
     /// `seen_s` is when the listing began.
     pub(super) fn note(&mut self, path: &RelPath, names: Names, seen_s: i64) {
         self.learn(&names);

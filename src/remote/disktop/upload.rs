@@ -7,8 +7,9 @@ use url::Url;
 
 use super::api::{Completed, Declared, Precreated};
 use super::listing::{Id, file_entry, read_folder};
+use super::sightings::Verdict;
 use super::swap::{staged_name, unknown};
-use super::{DiskTop, name_problem, refuse_taken};
+use super::{DiskTop, name_problem};
 use crate::remote::{
     Body, ByteRange, Effect, ErrorKind, Known, Outstanding, RemoteError, Result, SameName,
     UploadRequest, UploadSession, UploadStart,
@@ -358,15 +359,15 @@ impl DiskTop {
 
     // ---- last checks -------------------------------------------------------------------------
 
-    /// A new file must not replace one that somebody else has made since the folder was listed,
-    /// which is what this service may do with a name that is taken.
+    /// A new file must not replace or double one that somebody else has made since the folder was
+    /// listed, which is what this service may do with a name that is taken.
     // RACE: a file that appears after this look may be replaced; no call of the service checks.
     async fn expect_free(&self, request: &UploadRequest) -> Result<()> {
-        let replaces = match self.capabilities.same_name {
-            Known::Unknown | Known::Is(SameName::Replaces) => true,
-            Known::Is(SameName::AutoRenames | SameName::Rejects | SameName::Duplicates) => false,
+        let matters = match self.capabilities.same_name {
+            Known::Unknown | Known::Is(SameName::Replaces | SameName::Duplicates) => true,
+            Known::Is(SameName::AutoRenames | SameName::Rejects) => false,
         };
-        if request.over.is_some() || !replaces {
+        if request.over.is_some() || !matters {
             return Ok(());
         }
         let (parent, name) = (&request.parent.path, &request.name);
@@ -375,8 +376,11 @@ impl DiskTop {
             sightings.verdict(parent, name, self.now_s())
         };
         match seen {
-            Some(verdict) => refuse_taken(verdict, &parent.join(name)),
-            None => self.expect_room(&self.read(parent).await?, &parent.join(name), None),
+            Some(Verdict::Free) => Ok(()),
+            // What was there may be gone by now: refused is only what a fresh look shows.
+            Some(Verdict::Taken | Verdict::Alike) | None => {
+                self.expect_room(&self.read(parent).await?, &parent.join(name), None)
+            }
         }
     }
 

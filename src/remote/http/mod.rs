@@ -96,12 +96,22 @@ pub struct Call {
     pub form: Option<Vec<(&'static str, Field)>>,
     pub bearer: Option<Secret>,
     pub repeat: Repeat,
+    /// Instead of the usual limit for a whole call.
+    pub limit: Option<Duration>,
 }
 
 impl Call {
     pub fn get(what: impl Into<String>, url: Url) -> Call {
         let what = what.into();
-        Call { what, method: Method::GET, url, form: None, bearer: None, repeat: Repeat::Safe }
+        Call {
+            what,
+            method: Method::GET,
+            url,
+            form: None,
+            bearer: None,
+            repeat: Repeat::Safe,
+            limit: None,
+        }
     }
 
     pub fn post(what: impl Into<String>, url: Url) -> Call {
@@ -115,6 +125,12 @@ impl Call {
 
     pub fn bearer(mut self, token: &Secret) -> Call {
         self.bearer = Some(token.clone());
+        self
+    }
+
+    /// For calls that take the service long.
+    pub fn within(mut self, limit: Duration) -> Call {
+        self.limit = Some(limit);
         self
     }
 
@@ -347,7 +363,8 @@ impl Http {
         } else if call.method == Method::POST {
             request = request.body("");
         }
-        let answer = match request.timeout(self.0.settings.answer).send().await {
+        let limit = call.limit.unwrap_or(self.0.settings.answer);
+        let answer = match request.timeout(limit).send().await {
             Ok(response) => self.read_answer(call, response).await,
             Err(error) => Err(transport_error(&call.what, call.repeat, error)),
         };

@@ -67,6 +67,10 @@ async fn read_request(socket: &mut TcpStream) -> String {
         let n = socket.read(&mut buffer).await.unwrap_or(0);
         got.extend_from_slice(&buffer[..n]);
         let text = String::from_utf8_lossy(&got).into_owned();
+        if got.first() == Some(&0x16) {
+            // A TLS handshake, which this server does not speak.
+            return text;
+        }
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let due = head.lines().find_map(|line| {
                 line.to_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok()
@@ -194,6 +198,21 @@ async fn a_token_for_another_origin_is_not_sent() {
     let call = Call::get("look", other.url.clone()).bearer(&token());
     assert_eq!(http.call(&call, read).await.unwrap_err().kind, ErrorKind::Protocol);
     assert_eq!(other.requests(), 0);
+}
+
+// SE-11
+#[tokio::test]
+async fn a_host_that_does_not_speak_tls_gets_no_token_and_no_second_try_without() {
+    let server = serve(vec![say("200 OK", b"{}"); 8]).await;
+    let mut url = server.url.clone();
+    url.set_scheme("https").unwrap();
+    let mut settings = Settings::new(Origins::new(url.clone(), &[], false));
+    settings.backoff = Backoff { first: Duration::from_millis(1), most: Duration::from_millis(4) };
+    let http = Http::new(settings, Arc::new(SystemClock)).unwrap();
+    let post = Call::post("change", url).bearer(&token());
+    let error = http.call(&post, read).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (ErrorKind::Unavailable, Effect::None));
+    assert!(server.seen.lock().unwrap().iter().all(|seen| !seen.contains("123456")));
 }
 
 // AU-17
