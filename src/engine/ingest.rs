@@ -63,6 +63,12 @@ impl Engine {
         for node in found.folders {
             look.placed.remove(&node);
             look.seen.insert(node);
+            if let Some(facet) = self.trees.facet(side, node)
+                && !look.folder_items.insert(facet.item.clone())
+                && !look.gone.contains(&node)
+            {
+                look.torn = true;
+            }
             if look.gone.remove(&node) {
                 // Its parent was found elsewhere, and it in there.
                 look.want_again(node);
@@ -203,6 +209,10 @@ impl Engine {
             self.look_when_landed(side, writer, dir);
             return;
         }
+        if !look.folder_items.insert(entry.item.clone()) {
+            self.set_twins_aside(look, vec![(dir, entry.name)]);
+            return;
+        }
         let moved = self
             .trees
             .by_item(side, &entry.item)
@@ -309,7 +319,8 @@ impl Engine {
             }
             return;
         }
-        self.set_twins_aside(look, &mut left);
+        let twins = self.take_twins(look, &mut left);
+        self.set_twins_aside(look, twins);
         left.retain(|(dir, entry)| !self.place_replaced_file(look, *dir, entry));
         for (dir, entry) in left {
             let node = self.trees.create(Kind::File);
@@ -318,10 +329,8 @@ impl Engine {
     }
 
     /// Whether the item is known from another place that it has left.
-    /// One item of a service in two places: it was moved while the folders were listed, or one of the
-    /// listings lags behind. The look tells nothing then; if that stays so, one place counts.
-    fn set_twins_aside(&mut self, look: &mut Look, newcomers: &mut Vec<(NodeId, Entry)>) {
-        const TRIES: u32 = 3;
+    /// Files of a service that are in two places. On a disk that may be one file with two links.
+    fn take_twins(&self, look: &Look, newcomers: &mut Vec<(NodeId, Entry)>) -> Vec<(NodeId, Name)> {
         let side = look.side;
         let placed = look.placed.values().map(|(_, entry)| entry.item.clone());
         let mut seen: HashSet<ItemId> = placed.collect();
@@ -338,6 +347,14 @@ impl Engine {
             }
             is_first
         });
+        twins
+    }
+
+    /// One item in two places: it was moved while the folders were listed, or one of the listings lags
+    /// behind. The look tells nothing then; if that stays so, one place counts.
+    fn set_twins_aside(&mut self, look: &mut Look, twins: Vec<(NodeId, Name)>) {
+        const TRIES: u32 = 3;
+        let side = look.side;
         look.torn |= !twins.is_empty() && self.torn_looks[side as usize] < TRIES;
         for (dir, name) in twins {
             let shown = self.path_in_look(look, dir).join(&name).to_string();

@@ -41,6 +41,8 @@ pub(super) struct Look {
     pub(super) disturbed: HashSet<NodeId>,
     /// Folders that were not there when they were listed; nothing in them is where it was.
     pub(super) gone: HashSet<NodeId>,
+    /// The items of all folders that were met.
+    pub(super) folder_items: HashSet<ItemId>,
     /// Folders that were seen in the listings of their parents.
     pub(super) seen: HashSet<NodeId>,
     /// The side changed under the look: a folder that was seen was not there when it was listed. What
@@ -66,6 +68,7 @@ impl Look {
             confirmations_asked: false,
             disturbed: HashSet::new(),
             gone: HashSet::new(),
+            folder_items: HashSet::new(),
             seen: HashSet::new(),
             torn: false,
         };

@@ -16,7 +16,7 @@ use foldsync::remote::{
 use foldsync::tree::{Entry, HashAlgo, Hasher, ItemId, Kind, Name, RelPath, Rev, Side, Stamp};
 
 use super::faults::{Dice, Hub, Life};
-use super::users::{Tree, Users};
+use super::users::{AGAIN, Tree, Users};
 
 pub(crate) use port::CloudPort;
 
@@ -386,7 +386,7 @@ impl Users for SimCloud {
             let mut path = state.path(*id);
             // A second item of one name is a path of its own, so that no comparison overlooks it.
             while tree.contains_key(&path) {
-                path.push_str("\u{1}again");
+                path.push_str(AGAIN);
             }
             tree.insert(path, content);
         }

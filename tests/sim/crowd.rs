@@ -11,7 +11,7 @@ use foldsync::tree::Side;
 use super::cloud::SimCloud;
 use super::disk::SimDisk;
 use super::faults::{Dice, Hub};
-use super::users::{Act, Tree, Users};
+use super::users::{AGAIN, Act, Tree, Users};
 
 /// A pair that differs in case, one that differs in Unicode form, and names that are prefixes.
 const NAMES: [&str; 8] = ["a", "A", "ab", "b.txt", "caf\u{e9}", "cafe\u{301}", "d", "dd"];
@@ -179,7 +179,7 @@ fn idea(dice: &mut Dice, names: &[&str], tree: &Tree, other: &Tree, hub: &Hub) -
 }
 
 fn is_for_users(path: &str) -> bool {
-    !path.contains(".foldsync") && !path.contains('\u{1}')
+    !path.contains(".foldsync") && !path.contains(AGAIN)
 }
 
 fn place(dice: &mut Dice, names: &[&str], folders: &[String]) -> Option<String> {

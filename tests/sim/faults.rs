@@ -346,6 +346,11 @@ impl Hub {
         }
     }
 
+    /// Whether somebody reads the log as it is written.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.lock().trace == Trace::Shown
+    }
+
     pub(crate) fn digest(&self) -> u64 {
         self.lock().digest.finish()
     }

@@ -142,24 +142,29 @@ pub(crate) fn check_nothing_lost(hub: &Hub, disk: &SimDisk, cloud: &SimCloud) {
     }
 }
 
-/// S1 and S3 at rest: both sides are equal, and what is owed is in sight.
+/// S3: both sides are equal at rest, and nothing of ours is among it.
 pub(crate) fn check_rest(hub: &Hub, local: &Tree, remote: &Tree) {
     if local != remote {
         hub.violate(format!("S3: not equal at rest: {}", difference(local, remote)));
-    }
-    let there: BTreeSet<&Bytes> = local.values().chain(remote.values()).flatten().collect();
-    let hidden: Vec<Bytes> = {
-        let ledger = hub.ledger.lock().expect("the ledger is never poisoned");
-        let hidden = ledger.owed().filter(|(content, seen)| *seen && !there.contains(content));
-        hidden.map(|(content, _)| content.clone()).collect()
-    };
-    for content in hidden {
-        hub.violate(format!("S1: {content:?} is not in sight at rest"));
     }
     for path in local.keys().chain(remote.keys()) {
         if path.split('/').any(|name| name.starts_with(".foldsync")) {
             hub.violate(format!("a name of our own is left at rest: {path}"));
         }
+    }
+}
+
+/// S1 at rest: what is owed is in sight, not in a trash.
+pub(crate) fn check_in_sight(hub: &Hub, trees: [Tree; 2]) {
+    let there: BTreeSet<Bytes> =
+        trees.into_iter().flat_map(|tree| tree.into_values().flatten()).collect();
+    let hidden: Vec<Bytes> = {
+        let ledger = hub.ledger.lock().expect("the ledger is never poisoned");
+        let hidden = ledger.owed().filter(|(content, seen)| *seen && !there.contains(*content));
+        hidden.map(|(content, _)| content.clone()).collect()
+    };
+    for content in hidden {
+        hub.violate(format!("S1: {content:?} is not in sight at rest"));
     }
 }
 
@@ -196,7 +201,12 @@ pub(crate) fn conflict_copies(tree: &Tree) -> usize {
 }
 
 /// S14: what the database calls agreed is what both sides have at rest.
-pub(crate) fn check_base(hub: &Hub, db: &std::path::Path, agreed: &Tree) {
+pub(crate) fn check_base(
+    hub: &Hub,
+    db: &std::path::Path,
+    agreed: &Tree,
+    is_left_out: impl Fn(&str) -> bool,
+) {
     let base = match read_base(db) {
         Ok(base) => base,
         Err(error) => return hub.violate(format!("S14: the database cannot be read: {error}")),
@@ -211,7 +221,7 @@ pub(crate) fn check_base(hub: &Hub, db: &std::path::Path, agreed: &Tree) {
             (Some(Some(base)), Some(Some(there))) => is_of(base, there),
             _ => false,
         };
-        if !same {
+        if !same && !is_left_out(path) {
             let (base, there) = (base.get(path), agreed.get(path));
             hub.violate(format!("S14: {path} is {there:?}, but base says {base:?}"));
         }
@@ -248,4 +258,19 @@ fn read_base(db: &std::path::Path) -> rusqlite::Result<BTreeMap<String, Option<V
             (path(id), if *is_dir { None } else { Some(hash.clone().unwrap_or_default()) })
         })
         .collect())
+}
+
+/// For readers of a trace: what the engine has against which item.
+pub(crate) fn show_failures(db: &std::path::Path) {
+    let Ok(connection) = rusqlite::Connection::open(db) else { return };
+    let Ok(mut query) = connection.prepare("SELECT kind, path, message FROM failure") else {
+        return;
+    };
+    let rows = query.query_map([], |row| {
+        let row: (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(row)
+    });
+    for (kind, path, message) in rows.into_iter().flatten().flatten() {
+        println!("         failed: {kind} {path}: {message}");
+    }
 }

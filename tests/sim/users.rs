@@ -12,6 +12,9 @@ use super::faults::Hub;
 /// What a user sees: the content of each file by path, `None` for a folder.
 pub(crate) type Tree = BTreeMap<String, Option<Bytes>>;
 
+/// What distinguishes the path of a second item of one name.
+pub(crate) const AGAIN: &str = "\u{1}again";
+
 /// One side, as its users use it. Each act is atomic, and `false` if it could not be done.
 pub(crate) trait Users {
     fn side(&self) -> Side;
@@ -64,6 +67,8 @@ impl Act {
             && before.get(path) == Some(&Some(content.clone()))
         {
             // The same bytes again are no new version: whoever deletes or edits the file still may.
+            let mut ledger = hub.ledger.lock().expect("the ledger is never poisoned");
+            ledger.moved_by_user(side, content.len(), 0);
             return;
         }
         let mut ledger = hub.ledger.lock().expect("the ledger is never poisoned");

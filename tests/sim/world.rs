@@ -2,6 +2,7 @@
 //!
 //! Runs the production engine with the real database, and leaves the judging to `oracle`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::crowd::Crowd;
 use super::disk::{DiskPort, DiskTraits, SimDisk};
 use super::faults::{Dice, Hub, Odds, Pace, SimClock, Trace};
 use super::oracle;
-use super::users::{Tree, Users};
+use super::users::{AGAIN, Tree, Users};
 
 /// What became of a day.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct World {
     db: PathBuf,
     runs: u64,
     kills: u64,
+    /// What the last run said it leaves out.
+    reported: BTreeSet<String>,
     /// Whether a state database was lost: nobody knows any more what has its names on the remote.
     forgot: bool,
     /// Steps of the longest run so far: where in a run something may strike.
@@ -74,6 +77,7 @@ impl World {
             db: folder.join("pair.db"),
             runs: 0,
             kills: 0,
+            reported: BTreeSet::new(),
             forgot: false,
             reach: 60,
             hub,
@@ -115,6 +119,9 @@ impl World {
         };
         self.hub.end_life();
         self.hub.note(format_args!("---- {end:?}"));
+        if self.hub.is_shown() {
+            oracle::show_failures(&self.db);
+        }
         let steps = self.hub.steps() - before;
         match (&end, kill_after) {
             (End::Killed, None) => self.hub.violate(format!("S8: no end after {steps} steps")),
@@ -138,27 +145,51 @@ impl World {
             // Longer than any answer is late, any listing lags and any failure waits for its retry.
             tokio::time::sleep(Duration::from_secs(86_400)).await;
             if let End::Done(result) = self.start(None).await {
+                if let Ok(report) = &*result {
+                    let skipped = report.summary.skipped.iter();
+                    self.reported = skipped.map(|item| item.path.clone()).collect();
+                }
                 match *result {
-                    Ok(_) if self.disk.tree() == self.cloud_at_rest() => break,
+                    Ok(_) if self.is_equal() => break,
                     Ok(_) => {}
                     Err(error) => self.hub.violate(format!("S3: all is calm, but {error}")),
                 }
             }
         }
-        oracle::check_rest(&self.hub, &self.disk.tree(), &self.cloud_at_rest());
+        let [local, remote] = self.at_rest();
+        oracle::check_rest(&self.hub, &local, &remote);
         oracle::check_nothing_staged(&self.hub, &self.disk);
         oracle::check_nothing_lost(&self.hub, &self.disk, &self.cloud);
-        oracle::check_base(&self.hub, &self.db, &self.disk.tree());
+        oracle::check_in_sight(&self.hub, [self.disk.tree(), self.cloud.tree()]);
+        let twins = self.twins();
+        oracle::check_base(&self.hub, &self.db, &local, |path| is_below_any(path, &twins));
         self.check_quiet().await;
     }
 
-    /// The cloud without what a lost database had staged there.
-    fn cloud_at_rest(&self) -> Tree {
-        let mut tree = self.cloud.tree();
-        if self.forgot {
-            tree.retain(|path, _| !path.contains(".foldsync-") || path.contains(".foldsync-park"));
+    fn is_equal(&self) -> bool {
+        let [local, remote] = self.at_rest();
+        local == remote
+    }
+
+    /// Both sides without what is to stay different: what a lost database had staged in the cloud, and
+    /// files of which there are several of one name, if that was reported.
+    fn at_rest(&self) -> [Tree; 2] {
+        let mut trees = [self.disk.tree(), self.cloud.tree()];
+        let twins = self.twins();
+        for tree in &mut trees {
+            tree.retain(|path, _| {
+                let is_staged = path.contains(".foldsync-") && !path.contains(".foldsync-park");
+                !is_below_any(path, &twins) && !(self.forgot && is_staged)
+            });
         }
-        tree
+        trees
+    }
+
+    /// Names that several items in the cloud have, and that were reported.
+    fn twins(&self) -> Vec<String> {
+        let tree = self.cloud.tree();
+        let twins = tree.keys().filter_map(|path| Some(path.split_once(AGAIN)?.0.to_owned()));
+        twins.filter(|path| self.reported.contains(path)).collect()
     }
 
     /// S4: one more run changes nothing and moves nothing. A file that was written as it was read may
@@ -231,6 +262,13 @@ impl Observer for Witness {
     fn operation_ended(&self, report: &OpReport) {
         self.hub.note(format_args!("engine: {report:?}"));
     }
+}
+
+fn is_below_any(path: &str, twins: &[String]) -> bool {
+    twins.iter().any(|twin| {
+        path.strip_prefix(twin.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '\u{1}']))
+    })
 }
 
 /// Where databases live: in memory, where the system has a place for that.
