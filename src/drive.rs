@@ -46,7 +46,6 @@ pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result
     for leftover in world.local.leftovers().await? {
         match decide_leftover(&leftover, install_id, intents) {
             LeftoverFate::Discard => world.local.discard(leftover.key).await?,
-            LeftoverFate::Retire { was } => world.local.retire(leftover.key, &was).await?,
             LeftoverFate::Restore { to } => {
                 match world.local.restore(leftover.key, &to).await {
                     // The folder that it was in is gone as well: the root is always there.
@@ -105,50 +104,103 @@ async fn finish_swap(
 /// Runs until the pair is in sync or cannot get further. `interrupt` ends the run early, in a
 /// consistent state.
 pub async fn run_once(
-    mut engine: Engine,
-    world: &World,
-    mut notes: mpsc::Receiver<Note>,
+    driver: &mut Driver,
     observer: &dyn Observer,
     interrupt: impl Future<Output = ()>,
 ) -> Result<Summary, Fatal> {
-    let mut tasks: JoinSet<Event> = JoinSet::new();
-    let mut events = vec![Event::Tick];
     let mut interrupt = std::pin::pin!(interrupt);
     let mut interrupted = false;
-    let mut saved: Vec<oneshot::Sender<()>> = Vec::new();
-    loop {
-        for command in engine.handle(world.clock.now(), std::mem::take(&mut events))? {
-            tasks.spawn(carry_out(world.clone(), command));
-        }
-        for waiting in saved.drain(..) {
-            // Who no longer waits for it does not miss it.
-            let _ = waiting.send(());
-        }
-        for report in engine.take_reports() {
-            observer.operation_ended(&report);
-        }
-        if engine.is_done() && tasks.is_empty() {
-            return engine.conclude();
-        }
-        let wake = engine.next_wake().map(|at| at.since(world.clock.now()));
+    while !driver.turn(observer)? {
         tokio::select! {
             biased;
             () = &mut interrupt, if !interrupted => {
                 interrupted = true;
-                events.push(Event::Interrupt);
+                driver.tell(Event::Interrupt);
             }
-            Some(note) = notes.recv() => {
-                saved.push(note.saved);
-                events.push(Event::SessionBegun { node: note.node, session: note.session });
-            }
-            Some(event) = tasks.join_next() => events.push(landed(event)),
-            () = world.clock.sleep(wake.unwrap_or_default()), if wake.is_some() => {
-                events.push(Event::Tick);
-            }
-            else => events.push(Event::Tick),
+            () = driver.wait() => {}
         }
-        while let Some(event) = tasks.try_join_next() {
-            events.push(landed(event));
+    }
+    driver.engine.conclude()
+}
+
+/// An engine and what it has under way.
+pub struct Driver {
+    pub engine: Engine,
+    world: World,
+    notes: mpsc::Receiver<Note>,
+    tasks: JoinSet<Event>,
+    events: Vec<Event>,
+    /// Who waits for the next transaction.
+    unsaved: Vec<oneshot::Sender<()>>,
+    /// Turns in a row after which there was nothing to wait for, and something left to do.
+    idle_turns: u32,
+}
+
+impl Driver {
+    pub fn new(engine: Engine, world: World, notes: mpsc::Receiver<Note>) -> Driver {
+        Driver {
+            engine,
+            world,
+            notes,
+            tasks: JoinSet::new(),
+            events: vec![Event::Tick],
+            unsaved: Vec::new(),
+            idle_turns: 0,
+        }
+    }
+
+    /// Puts an event before the engine at the next turn.
+    pub fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Lets the engine take in what happened, and starts what it asks for. True if nothing is under
+    /// way and nothing is left to do.
+    pub fn turn(&mut self, observer: &dyn Observer) -> Result<bool, Fatal> {
+        /// More than any plan that only unblocks the next one.
+        const IDLE_TURNS_MAX: u32 = 100;
+        if self.idle_turns > IDLE_TURNS_MAX && !self.engine.is_pretending() {
+            return Err(Fatal::Stuck);
+        }
+        let events = std::mem::take(&mut self.events);
+        for command in self.engine.handle(self.world.clock.now(), events)? {
+            self.tasks.spawn(carry_out(self.world.clone(), command));
+        }
+        for waiting in self.unsaved.drain(..) {
+            // Who no longer waits for it does not miss it.
+            let _ = waiting.send(());
+        }
+        for report in self.engine.take_reports() {
+            observer.operation_ended(&report);
+        }
+        Ok(self.engine.is_done() && self.tasks.is_empty())
+    }
+
+    /// Waits for the next thing to happen. May be dropped at any point.
+    pub async fn wait(&mut self) {
+        let wake = self.engine.next_wake().map(|at| at.since(self.world.clock.now()));
+        if self.tasks.is_empty() && wake.is_none() {
+            // What was pretended ended at once, and nobody else will tell.
+            self.events.push(Event::Tick);
+            self.idle_turns += 1;
+            tokio::task::yield_now().await;
+            return;
+        }
+        self.idle_turns = 0;
+        tokio::select! {
+            biased;
+            Some(note) = self.notes.recv() => {
+                self.unsaved.push(note.saved);
+                self.events.push(Event::SessionBegun { node: note.node, session: note.session });
+            }
+            Some(event) = self.tasks.join_next() => self.events.push(landed(event)),
+            () = self.world.clock.sleep(wake.unwrap_or_default()), if wake.is_some() => {
+                self.events.push(Event::Tick);
+            }
+            else => self.events.push(Event::Tick),
+        }
+        while let Some(event) = self.tasks.try_join_next() {
+            self.events.push(landed(event));
         }
     }
 }
@@ -167,6 +219,12 @@ async fn carry_out(world: World, command: Command) -> Event {
             let result = match side {
                 Side::Local => world.local.list(&target.path).await.map_err(ListError::from),
                 Side::Remote => list_remote(&*world.remote, &target).await,
+            };
+            // Another folder has the path by now: of the one that is meant, this says nothing.
+            let is_other = |listing: &Listing| listing.of.is_some() && listing.of != target.id;
+            let result = match result {
+                Ok(listing) if target.id.is_some() && is_other(&listing) => Err(ListError::Gone),
+                other => other,
             };
             Event::Listed { side, dir, result }
         }
@@ -199,7 +257,10 @@ async fn list_remote(remote: &dyn Remote, dir: &Locator) -> Result<Listing, List
 
 /// Whether an item that a listing lacked is still there. Another item under its name is not it.
 async fn confirm(world: &World, side: Side, node: NodeId, target: &Locator) -> Event {
-    let is_it = |entry: Option<Entry>| entry.is_some_and(|entry| Some(entry.item) == target.id);
+    // A folder may have been given the inode of the file that it replaced.
+    let is_it = |entry: Option<Entry>| {
+        entry.is_some_and(|entry| entry.kind == target.kind && Some(entry.item) == target.id)
+    };
     let result = match side {
         Side::Local => match world.local.stat(&target.path).await {
             Ok(entry) => Ok(is_it(entry)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::drive::{self, Observer, World};
+use crate::drive::{self, Driver, Observer, World};
 use crate::engine::{Engine, Fatal, ListError, Settings, Summary};
 use crate::exec::{Executor, Lanes};
 use crate::local::LocalFs;
@@ -30,6 +30,8 @@ pub struct PairSettings {
     /// Content bytes, and time, after which nothing more is started.
     pub max_transfer: Option<u64>,
     pub max_duration: Option<Duration>,
+    /// How long a file must have been quiet before it is sent, for a daemon; `None` for one run.
+    pub settle: Option<Duration>,
 }
 
 /// The two sides and the time.
@@ -47,7 +49,7 @@ pub enum RunError {
     #[error("{message}")]
     Halted { side: Side, message: String },
     #[error(transparent)]
-    Fatal(#[from] Fatal),
+    Fatal(Fatal),
     #[error("{side}: {message}")]
     Side { side: Side, message: String },
     /// The remote or the network is not there.
@@ -56,6 +58,17 @@ pub enum RunError {
     /// A person must log in.
     #[error("{message}")]
     Auth { message: String },
+}
+
+impl From<Fatal> for RunError {
+    fn from(error: Fatal) -> RunError {
+        match error {
+            Fatal::RootLost { side, message } => RunError::Halted { side, message },
+            Fatal::Auth { message } => RunError::Auth { message },
+            Fatal::Unavailable { message } => RunError::Unavailable { message },
+            Fatal::Store(_) | Fatal::Stuck => RunError::Fatal(error),
+        }
+    }
 }
 
 impl From<StoreError> for RunError {
@@ -70,6 +83,8 @@ pub struct RunReport {
     pub summary: Summary,
     /// Set if the state database was damaged and is kept under this path: this run was a merge.
     pub set_aside: Option<PathBuf>,
+    /// Sent to the remote, in this process.
+    pub requests: u64,
 }
 
 /// Whether operations are carried out.
@@ -91,6 +106,27 @@ pub async fn run(
     observer: &dyn Observer,
     interrupt: impl Future<Output = ()>,
 ) -> Result<RunReport, RunError> {
+    let mut started = start(settings, database, sides, fresh_id, conduct).await?;
+    let summary = drive::run_once(&mut started.driver, observer, interrupt).await?;
+    let requests = sides.remote.requests();
+    Ok(RunReport { summary, set_aside: started.set_aside, requests })
+}
+
+/// A pair that is ready to be driven.
+pub struct Started {
+    pub driver: Driver,
+    /// See `RunReport`.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Opens the state, checks both roots, and tidies up after a killed process.
+pub async fn start(
+    settings: &PairSettings,
+    database: &Path,
+    sides: &Sides,
+    fresh_id: &str,
+    conduct: Conduct,
+) -> Result<Started, RunError> {
     let (mut store, mut trees, found) = open(database, conduct)?;
     let agreed = check_roots(&mut store, sides, fresh_id, conduct).await?;
     if agreed == Agreed::Forgotten && trees.ids().next().is_some() {
@@ -99,7 +135,6 @@ pub async fn run(
         check_roots(&mut store, sides, fresh_id, conduct).await?;
     }
     let install_id = install_id(&mut store, fresh_id)?;
-    let capabilities = sides.remote.capabilities();
     let (executor, notes) = Executor::new(
         Arc::clone(&sides.local),
         Arc::clone(&sides.remote),
@@ -117,7 +152,19 @@ pub async fn run(
         let intents = store.intents()?;
         drive::tidy(&world, &install_id, &intents).await.map_err(side_error)?;
     }
-    let engine_settings = Settings {
+    let engine_settings = engine_settings(settings, sides, conduct);
+    let now = sides.clock.now();
+    let engine = Engine::new(engine_settings, store, trees, install_id, now)?;
+    let set_aside = match found {
+        Found::SetAside(path) => Some(path),
+        Found::Existing | Found::New => None,
+    };
+    Ok(Started { driver: Driver::new(engine, world, notes), set_aside })
+}
+
+fn engine_settings(settings: &PairSettings, sides: &Sides, conduct: Conduct) -> Settings {
+    let capabilities = sides.remote.capabilities();
+    Settings {
         mode: settings.mode,
         conflict: settings.conflict,
         brake: settings.brake.clone(),
@@ -129,20 +176,8 @@ pub async fn run(
         max_transfer: settings.max_transfer,
         max_duration: settings.max_duration,
         in_flight_max: 256,
+        settle: settings.settle,
         pretend: conduct == Conduct::Pretend,
-    };
-    let now = sides.clock.now();
-    let engine = Engine::new(engine_settings, store, trees, install_id, now)?;
-    match drive::run_once(engine, &world, notes, observer, interrupt).await {
-        Ok(summary) => {
-            let set_aside = match found {
-                Found::SetAside(path) => Some(path),
-                Found::Existing | Found::New => None,
-            };
-            Ok(RunReport { summary, set_aside })
-        }
-        Err(Fatal::RootLost { side, message }) => Err(RunError::Halted { side, message }),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -201,13 +236,10 @@ async fn check_roots(
         }
         (id, _, _) => id,
     };
-    let account = match (account(sides).await?, store.meta("account_key")?, conduct) {
-        (None, None, Conduct::Act) => {
-            sides.remote.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
-            account(sides).await?
-        }
-        (account, _, _) => account,
-    };
+    if store.meta("account_key")?.is_none() && conduct == Conduct::Act {
+        sides.remote.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
+    }
+    let account = account(sides).await?;
     let checks = [(Side::Local, "root_id", local), (Side::Remote, "account_key", account)];
     let mut agreed = Agreed::Same;
     for (side, key, found) in checks {

@@ -1,5 +1,7 @@
 //! What sync.toml may say, and what each mistake in it is answered with.
 
+#![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

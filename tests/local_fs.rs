@@ -1,5 +1,7 @@
 //! The real disk: the contract of `LocalFs`, and what only a real disk can do to us.
 
+#![allow(clippy::unwrap_used)]
+
 mod contract;
 
 use std::collections::BTreeSet;
@@ -291,6 +293,21 @@ async fn a_link_planted_in_the_stage_is_not_written_through() {
     put(&fs, 1, "a", b"ours", None).await.unwrap();
     disk.assert_victim_untouched();
     assert_eq!(disk.read("a").unwrap(), b"ours");
+}
+
+// SE-02
+#[tokio::test]
+async fn a_link_in_place_of_the_control_folder_is_not_followed() {
+    let disk = TempDisk::new();
+    symlink(disk.victim(), disk.at(".foldsync")).unwrap();
+    let fs = disk.open();
+    assert_eq!(kind(fs.identity().await), FsErrorKind::Denied);
+    assert_eq!(kind(fs.claim("pair").await), FsErrorKind::Denied);
+    assert_eq!(kind(fs.leftovers().await), FsErrorKind::Denied);
+    disk.assert_victim_untouched();
+    fs::remove_file(disk.at(".foldsync")).unwrap();
+    fs::write(disk.at(".foldsync"), "a file").unwrap();
+    assert_eq!(kind(fs.claim("pair").await), FsErrorKind::Denied);
 }
 
 // FK-01, FK-04
@@ -642,7 +659,7 @@ async fn without_a_trash_nothing_is_replaced_or_removed() {
         assert_eq!(names(&fs, "").await, ["f"]);
         // The new version waits in the stage, as what it is.
         let left = fs.leftovers().await.unwrap();
-        assert!(left.iter().all(|leftover| leftover.displaced.is_none()));
+        assert!(left.iter().all(|leftover| !leftover.displaced));
         fs.discard(StageKey(number)).await.unwrap();
     }
     disk.assert_victim_untouched();

@@ -324,6 +324,9 @@ fn table_b(tables: &mut Tables) {
     });
     tables.row("B moved out (MV-16)", out, NOTHING);
     tables.row("B moved, edited inside (MV-18)", moved, edit);
+    let one: Deed = ("delete A/f", |six, side| six.world.delete(side, six.f));
+    tables.row("B moved, deleted inside (ED-18)", moved, one);
+    tables.row("B moved, deleted inside (ED-18)", one, moved);
 }
 
 fn table_c(tables: &mut Tables) {
@@ -528,6 +531,8 @@ fn unread(tables: &mut Tables) {
     tables.row("unread in a deleted folder", gone, touch_inside);
 }
 
+type Variant = (&'static str, fn(&mut World));
+
 fn modes(tables: &mut Tables) {
     tables.title("One-way modes and conflict policies");
     let far: Deed = ("new file n, new folder A/m", |six, side| {
@@ -546,7 +551,7 @@ fn modes(tables: &mut Tables) {
     let mirror_down = |world: &mut World| world.mode = Mode::MirrorDown;
     let backup_up = |world: &mut World| world.mode = Mode::BackupUp;
     let backup_down = |world: &mut World| world.mode = Mode::BackupDown;
-    let modes: [(&str, fn(&mut World)); 4] = [
+    let modes: [Variant; 4] = [
         ("mirror-up", mirror_up),
         ("mirror-down", mirror_down),
         ("backup-up", backup_up),
@@ -566,7 +571,7 @@ fn modes(tables: &mut Tables) {
     let larger = |world: &mut World| world.conflict = ConflictPolicy::Larger;
     let local = |world: &mut World| world.conflict = ConflictPolicy::Local;
     let remote = |world: &mut World| world.conflict = ConflictPolicy::Remote;
-    let policies: [(&str, fn(&mut World)); 5] = [
+    let policies: [Variant; 5] = [
         ("newer", newer),
         ("older", older),
         ("larger", larger),

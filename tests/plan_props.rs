@@ -3,9 +3,10 @@
 
 mod plan_world;
 
-use foldsync::plan::{ConflictPolicy, Mode};
-use foldsync::tree::Side;
-use plan_world::{ALL_DEEDS, Deed, Paths, Random, World};
+use foldsync::plan::{Action, BrakeLimits, ConflictPolicy, Mode};
+use foldsync::tree::names::{CaseRule, Known};
+use foldsync::tree::{Kind, NodeId, Side};
+use plan_world::{ALL_DEEDS, Deed, Paths, Random, World, at};
 
 /// Runs a property on many seeds; a failure names its seed.
 fn check(share: u64, property: impl Fn(u64)) {
@@ -56,7 +57,7 @@ fn two_way(seed: u64) {
 
 #[test]
 fn any_history_ends_in_sync_and_loses_nothing() {
-    check(2, two_way);
+    check(3, two_way);
 }
 
 #[test]
@@ -149,5 +150,147 @@ fn a_backup_holds_all_of_its_source_and_deletes_nothing() {
         let missing: Vec<_> =
             ours.iter().filter(|(path, token)| theirs.get(*path) != Some(token)).collect();
         assert!(missing.is_empty(), "{missing:?} of {ours:?} in {theirs:?}");
+    });
+}
+
+#[test]
+fn a_brake_lets_no_more_through_than_allowed_until_a_person_approves() {
+    check(10, |seed| {
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        let size = 5 + random.below(25);
+        grown(&mut world, &mut random, size);
+        let count = random.below(4) as u64;
+        world.brake = match random.below(3) {
+            0 => BrakeLimits { share_percent: None, count: Some(count), lifted: false },
+            1 => BrakeLimits { share_percent: Some(30), count: None, lifted: false },
+            _ => BrakeLimits { share_percent: None, count: None, lifted: false },
+        };
+        for side in Side::BOTH {
+            for _ in 0..random.below(8) {
+                world.user(
+                    &mut random,
+                    side,
+                    &[Deed::Delete, Deed::Delete, Deed::Move, Deed::Edit],
+                );
+            }
+        }
+        loop {
+            let plan = world.plan();
+            for side in Side::BOTH {
+                let deletes = plan.ops.iter().filter(|op| {
+                    let is_file = world.trees.kind(op.node) == Kind::File;
+                    let is_free = !world.approved.contains(&op.node);
+                    op.side == side && op.action == Action::Delete && is_file && is_free
+                });
+                let deletes = deletes.count() as u64;
+                assert!(world.brake.count.is_none_or(|count| deletes <= count), "{plan:?}");
+            }
+            let last = world.rest(&mut random);
+            let held: Vec<NodeId> = last.brakes.iter().flat_map(|b| b.nodes.clone()).collect();
+            if held.is_empty() {
+                world.assert_synced(&last);
+                world.assert_nothing_lost();
+                break;
+            }
+            assert!(held.iter().all(|node| !world.approved.contains(node)));
+            world.approved.extend(held);
+        }
+    });
+}
+
+/// Gives everything that is held for its name another one, as a person would.
+fn rename_held(world: &mut World, held: &[NodeId], round: usize) {
+    for (n, id) in held.iter().enumerate() {
+        if let Some(facet) = world.trees.facet(Side::Local, *id) {
+            let place = at(facet.at().parent, &format!("ok-{round}-{n}"));
+            world.relocate(Side::Local, *id, place);
+        }
+    }
+}
+
+// NM-18, NM-25
+#[test]
+fn a_name_that_the_remote_cannot_hold_waits_for_a_better_one() {
+    check(10, |seed| {
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        world.names = &["a", "A", "b", "B?", "c"];
+        world.remote_names.forbidden = &['?'];
+        world.remote_names.case = Known::Is(CaseRule::Insensitive);
+        for _ in 0..random.below(10) {
+            let side = random.pick(&Side::BOTH);
+            world.user(&mut random, side, &[Deed::NewFile, Deed::NewDir]);
+        }
+        world.meddled(&mut random, 20, 30, ALL_DEEDS);
+        for round in 0.. {
+            let last = world.rest(&mut random);
+            world.assert_nothing_lost();
+            if last.holds.is_empty() {
+                world.assert_synced(&last);
+                break;
+            }
+            assert!(round < 20, "{:?}", last.holds);
+            let held: Vec<NodeId> = last.holds.iter().map(|hold| hold.node).collect();
+            rename_held(&mut world, &held, round);
+        }
+    });
+}
+
+// NM-03
+#[test]
+fn two_spellings_of_a_name_never_end_on_one_side_for_one_file() {
+    check(20, |seed| {
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        world.names = &["\u{e9}", "e\u{301}", "a"];
+        world.unread = random.pick(&[[0, 0], [50, 50]]);
+        history(&mut world, &mut random, ALL_DEEDS);
+        let last = world.rest(&mut random);
+        world.assert_synced(&last);
+        world.assert_nothing_lost();
+    });
+}
+
+/// One history; `flipped` exchanges the roles of the sides.
+fn changed_once(seed: u64, flipped: bool) -> World {
+    let mut random = Random::new(seed);
+    let mut world = World::new();
+    let side = |side: Side| if flipped { side.other() } else { side };
+    for _ in 0..random.below(11) {
+        world.user(&mut random, side(Side::Local), &[Deed::NewFile, Deed::NewDir]);
+    }
+    world.rest(&mut Random::new(seed));
+    for who in Side::BOTH {
+        for _ in 0..random.below(6) {
+            world.user(&mut random, side(who), ALL_DEEDS);
+        }
+    }
+    world
+}
+
+// BC-15
+#[test]
+fn the_order_of_operations_does_not_change_the_result() {
+    check(10, |seed| {
+        let mut results = [1, 2].map(|order| {
+            let mut world = changed_once(seed, false);
+            world.rest(&mut Random::new(order));
+            world.paths(Side::Local)
+        });
+        let [first, second] = &mut results;
+        assert_eq!(first, second);
+    });
+}
+
+#[test]
+fn exchanging_the_roles_of_the_sides_changes_names_at_most() {
+    check(10, |seed| {
+        let [one, other] = [false, true].map(|flipped| {
+            let mut world = changed_once(seed, flipped);
+            world.rest(&mut Random::new(seed));
+            world.present()
+        });
+        assert_eq!(one, other);
     });
 }

@@ -1,7 +1,7 @@
 //! The whole engine against a simulated disk, cloud and clock, thousands of bad days a run.
 //!
 //! `SIM_SEED=n cargo test --test sim` replays one day with a readable trace; `SIM_SEEDS=n` sets how
-//! many days there are. Days that once went wrong are in `sim/regressions.txt` and come first.
+//! many days there are, from `SIM_FIRST` on; with `SIM_VERBOSE=1` each is named before it begins. Days that once went wrong are in `sim/regressions.txt` and come first.
 
 mod sim {
     pub(crate) mod cloud;
@@ -15,6 +15,7 @@ mod sim {
     pub(crate) mod world;
 }
 
+use sim::faults::Trace;
 use sim::world::{Report, day, scratch};
 
 const SEEDS: u64 = 2_000;
@@ -25,13 +26,16 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn live(seed: u64, trace: bool) -> Report {
+fn live(seed: u64, trace: Trace) -> Report {
     day(seed, scratch().path(), trace)
 }
 
 /// Lives a day twice; what went wrong, if anything.
 fn verdict(seed: u64) -> Option<String> {
-    let (first, second) = (live(seed, false), live(seed, false));
+    if from_environment("SIM_VERBOSE").is_some() {
+        eprintln!("day {seed}");
+    }
+    let (first, second) = (live(seed, Trace::Off), live(seed, Trace::Off));
     let mut wrong = first.violations;
     if first.digest != second.digest {
         wrong.push("S7: two runs of this seed differ".to_owned());
@@ -60,8 +64,7 @@ fn days_that_once_went_wrong_go_well() {
 #[test]
 fn a_pair_survives_thousands_of_bad_days() {
     if let Some(seed) = from_environment("SIM_SEED") {
-        let report = live(seed, true);
-        println!("{}", report.log.join("\n"));
+        let report = live(seed, Trace::Shown);
         println!("{} runs, {} kills, {} acts", report.runs, report.kills, report.acts);
         assert!(report.violations.is_empty(), "{:#?}", report.violations);
         return;

@@ -19,6 +19,9 @@ Exit codes: 0 in sync, 1 some items failed, 2 usage, 3 conflicts or skipped item
 8 stopped at --max-transfer, 10 stopped at --max-duration, 77 login needed,
 78 configuration invalid, 130 interrupted.";
 
+/// What `--wait` without a time stands for.
+const FOREVER: &str = "3650d";
+
 /// Keeps a folder and a cloud drive equal, in both directions, and never loses a byte.
 #[derive(Debug, Parser)]
 #[command(name = "foldsync", version, styles = STYLES, after_help = EXIT_CODES)]
@@ -30,7 +33,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The configuration file
@@ -71,14 +74,17 @@ pub enum ColorWhen {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make both sides equal
+    /// Make both sides equal, and keep them so; with --once, end then
     #[command(after_help = "\
 Examples:
+  foldsync sync                             keep all pairs in sync, as `foldsync daemon` does
   foldsync sync --once docs                 the pair `docs` of sync.toml
   foldsync sync --once -n                   only show what would be done
   foldsync sync --once --local ~/Documents --remote dir:/mnt/nas/Documents
                                             without any configuration")]
     Sync(SyncArgs),
+    /// Keep pairs in sync until stopped: what a service runs
+    Daemon(DaemonArgs),
     /// Show what a sync would do and why, and change nothing
     #[command(after_help = "\
 Examples:
@@ -92,6 +98,34 @@ Examples:
   foldsync status ~/Documents/report.docx   one file
   foldsync status --check                   the exit code alone, for monitoring")]
     Status(StatusArgs),
+    /// Have the daemon leave a pair alone
+    #[command(after_help = "\
+Examples:
+  foldsync pause                            all pairs, until `foldsync resume`
+  foldsync pause docs --for 2h")]
+    Pause {
+        #[command(flatten)]
+        pairs: DaemonPairs,
+        /// Go on by itself after that time, such as 30m
+        #[arg(long = "for", value_name = "DUR")]
+        span: Option<Span>,
+    },
+    /// End a pause
+    Resume(DaemonPairs),
+    /// Have the daemon sync now; returns when the pair is in sync or cannot get further
+    Flush(DaemonPairs),
+    /// Have the daemon look at everything on both sides
+    Rescan {
+        #[command(flatten)]
+        pairs: DaemonPairs,
+        /// Read every local file instead of believing its time and size
+        #[arg(long)]
+        deep: bool,
+    },
+    /// End the daemon
+    Stop,
+    /// Have the daemon read its configuration again
+    Reload,
     /// Files that both sides changed, of which both versions were kept
     #[command(subcommand)]
     Conflicts(ConflictsCommand),
@@ -115,6 +149,11 @@ Examples:
     Ls(LsArgs),
     /// How much room a remote has
     About(AboutArgs),
+    /// Make a link by which others can fetch a file or folder
+    Share(ShareArgs),
+    /// Log in to a remote, and see or end a login
+    #[command(subcommand)]
+    Auth(AuthCommand),
     /// Check the configuration and this computer, and say what to do
     Doctor(DoctorArgs),
     /// Check or show the configuration
@@ -132,6 +171,14 @@ Example:
 Example:
   foldsync man | man -l -")]
     Man,
+}
+
+impl Command {
+    /// Whether it stays and keeps pairs in sync: its log is set up from the configuration.
+    pub fn is_daemon(&self) -> bool {
+        matches!(self, Command::Daemon(_))
+            || matches!(self, Command::Sync(args) if !args.once && !args.dry_run)
+    }
 }
 
 /// Which pairs a command is about.
@@ -185,6 +232,22 @@ pub struct SyncArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// Names of pairs; all, if none is given
+    #[arg(value_name = "PAIR", conflicts_with = "local")]
+    pub pairs: Vec<String>,
+    #[command(flatten)]
+    pub ad_hoc: AdHoc,
+}
+
+#[derive(Debug, Args)]
+pub struct DaemonPairs {
+    /// Names of pairs; all that the daemon keeps, if none is given
+    #[arg(value_name = "PAIR")]
+    pub pairs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct PlanArgs {
     /// Name of a pair; all, if none is given
     #[arg(value_name = "PAIR", conflicts_with = "local")]
@@ -207,6 +270,13 @@ pub struct StatusArgs {
     /// Exit with the code that a sync would have left, and print one line
     #[arg(long)]
     pub check: bool,
+    /// Show it again whenever something changes
+    #[arg(long, conflicts_with_all = ["wait", "check"])]
+    pub watch: bool,
+    /// Wait until the pairs are in sync or cannot get further, but no longer than DUR, and exit with
+    /// the code of that
+    #[arg(long, value_name = "DUR", num_args = 0..=1, require_equals = true, default_missing_value = FOREVER)]
+    pub wait: Option<Span>,
     #[command(flatten)]
     pub ad_hoc: AdHoc,
 }
@@ -382,6 +452,45 @@ pub struct AboutArgs {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ShareArgs {
+    /// A path in a pair's local folder, or NAME:/PATH
+    pub path: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuthCommand {
+    /// Log in
+    #[command(after_help = "\
+Examples:
+  foldsync auth login top                   shows a code to enter on any device
+  foldsync auth login top --browser         opens a browser on this computer
+  foldsync auth login top --token-stdin < token.json")]
+    Login(LoginArgs),
+    /// Whether there is a login, and where it comes from
+    Status { remote: String },
+    /// Forget the login on this computer
+    Logout { remote: String },
+}
+
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// A remote of sync.toml
+    pub remote: String,
+    /// Show a code and a link; approve on any device
+    #[arg(long, group = "way")]
+    pub device: bool,
+    /// Open a browser on this computer
+    #[arg(long, group = "way")]
+    pub browser: bool,
+    /// Read the password from one line of standard input
+    #[arg(long, group = "way")]
+    pub password_stdin: bool,
+    /// Read the token from one line of standard input
+    #[arg(long, group = "way")]
+    pub token_stdin: bool,
 }
 
 #[derive(Debug, Args)]

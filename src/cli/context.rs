@@ -11,11 +11,14 @@ use super::text::printable;
 use crate::config::check;
 use crate::config::locate::{Places, expand};
 use crate::config::problem::nearest;
-use crate::config::{Config, Limits, PairConfig, RemoteConfig, RemoteSpec, Severity};
+use crate::config::{Config, Daemon, Limits, PairConfig, RemoteConfig, RemoteSpec, Severity};
+use crate::daemon::client::{Client, ClientError};
+use crate::daemon::socket;
 use crate::store::Store;
 use crate::tree::RelPath;
 
 /// The setting of one call.
+#[derive(Clone)]
 pub(super) struct Context {
     pub(super) global: Global,
     pub(super) places: Places,
@@ -31,6 +34,10 @@ pub(super) struct Pair {
     pub(super) limits: Limits,
     pub(super) state_db: PathBuf,
     pub(super) lock: PathBuf,
+    /// Made by `--local` and `--remote`, not by the configuration.
+    ad_hoc: bool,
+    /// The only one of its configuration.
+    only: bool,
 }
 
 impl Pair {
@@ -45,11 +52,29 @@ impl Pair {
             remote,
             state_db: state_dir.join(format!("{}.db", pair.name)),
             lock: state_dir.join(format!("{}.lock", pair.name)),
+            ad_hoc: config.source.path.as_os_str().is_empty(),
+            only: config.pairs.len() == 1,
         }
     }
 
+    /// As people are told: the pair's name, or the folder where it has none.
     pub(super) fn name(&self) -> String {
-        printable(&self.config.name)
+        match self.config.local.file_name() {
+            Some(folder) if self.ad_hoc => printable(&folder.to_string_lossy()),
+            Some(_) | None => printable(&self.config.name),
+        }
+    }
+
+    /// The flags by which another command finds this pair, after a space.
+    pub(super) fn selector(&self) -> String {
+        match (self.ad_hoc, self.only) {
+            (true, _) => {
+                let remote = quoted(&printable(&self.config.remote.to_string()));
+                format!(" --local {} --remote {remote}", quoted(&shown(&self.config.local)))
+            }
+            (false, true) => String::new(),
+            (false, false) => format!(" --pair {}", quoted(&self.name())),
+        }
     }
 
     /// The recorded state, for looking only; `None` before the first sync.
@@ -103,6 +128,34 @@ impl Context {
         chosen.ok_or_else(|| {
             Failure::config("no place for the state: set HOME, XDG_STATE_HOME or --state-dir")
         })
+    }
+
+    /// What the configuration says of the daemon, as far as there is one that can be read.
+    pub(super) fn daemon_settings(&self) -> Daemon {
+        let Ok(path) = self.config_path() else { return Daemon::default() };
+        let read = Config::open(&path, self.places.home.as_deref());
+        read.map(|(config, _)| config.daemon).unwrap_or_default()
+    }
+
+    /// Where the daemon of this configuration may answer, its own choice first.
+    pub(super) fn sockets(&self) -> Result<Vec<PathBuf>, Failure> {
+        let configured = self.daemon_settings().socket;
+        let runtime = self.places.runtime.as_deref();
+        Ok(socket::places(configured.as_deref(), runtime, &self.state_dir()?))
+    }
+
+    /// The daemon of this configuration; `Exit::Busy` if none runs.
+    pub(super) async fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::find(self.sockets()?).await?)
+    }
+
+    /// The same, if one runs.
+    pub(super) async fn client_if_any(&self) -> Result<Option<Client>, Failure> {
+        match Client::find(self.sockets()?).await {
+            Ok(client) => Ok(Some(client)),
+            Err(ClientError::NoDaemon(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The pairs of these names, or all; or the one that `--local` and `--remote` make.
@@ -246,6 +299,27 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     Ok(whole)
 }
 
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 pub(super) fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_for_the_shell_is_quoted_where_it_must_be() {
+        assert_eq!(quoted("dir:/mnt/a-b"), "dir:/mnt/a-b");
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+    }
 }

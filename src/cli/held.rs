@@ -6,7 +6,9 @@ use super::args::{HeldCommand, ListArgs, OnePair};
 use super::context::{Context, Pair};
 use super::exit::{Exit, Failure};
 use super::out::Paint;
+use super::steer::keeper_of;
 use super::text::{counted, printable};
+use crate::daemon::control::{Answer, Numbered};
 use crate::store::{HeldRow, HeldState, Store};
 
 #[derive(Serialize)]
@@ -25,8 +27,8 @@ pub(super) fn run(command: &HeldCommand, context: &Context) -> Result<Exit, Fail
     match command {
         HeldCommand::List(args) => list(args, context),
         HeldCommand::Show { id, pair } => show(*id, pair, context),
-        HeldCommand::Approve { id, pair } => answer(*id, pair, HeldState::Approved, context),
-        HeldCommand::Reject { id, pair } => answer(*id, pair, HeldState::Rejected, context),
+        HeldCommand::Approve { id, pair } => answer(*id, pair, Answer::Approve, context),
+        HeldCommand::Reject { id, pair } => answer(*id, pair, Answer::Reject, context),
     }
 }
 
@@ -63,24 +65,34 @@ fn show(id: i64, pair: &OnePair, context: &Context) -> Result<Exit, Failure> {
         out.line(format!("  {}", printable(path)));
     }
     if row.state == HeldState::Pending {
-        let id = row.id;
-        out.line(format!("let it happen:         foldsync held approve {id}"));
-        out.line(format!("bring the files back:  foldsync held reject {id}"));
+        let rest = format!("{}{}", row.id, pair.selector());
+        out.line(format!("let it happen:         foldsync held approve {rest}"));
+        out.line(format!("bring the files back:  foldsync held reject {rest}"));
     }
     Ok(Exit::InSync)
 }
 
-fn answer(id: i64, pair: &OnePair, state: HeldState, context: &Context) -> Result<Exit, Failure> {
+fn answer(id: i64, pair: &OnePair, given: Answer, context: &Context) -> Result<Exit, Failure> {
+    let state = match given {
+        Answer::Approve => HeldState::Approved,
+        Answer::Reject => HeldState::Rejected,
+    };
     let pair = context.pair(pair.pair.as_ref(), &pair.ad_hoc)?;
     let row = find(&pair, id)?;
     let failed = |error: crate::store::StoreError| pair.failed(&error);
-    if let Some(mut store) = Store::edit_records(&pair.state_db).map_err(failed)? {
+    let kept = super::runtime()?.block_on(async {
+        let Some(client) = keeper_of(&pair, context).await? else { return Ok(false) };
+        let set = Numbered { pair: Some(pair.config.name.clone()), id: row.id };
+        client.answer(&set, given).await?;
+        Ok::<bool, Failure>(true)
+    })?;
+    if !kept && let Some(mut store) = Store::edit_records(&pair.state_db).map_err(failed)? {
         store.write(|tx| tx.set_held_state(row.id, state)).map_err(failed)?;
     }
-    let what = match state {
-        HeldState::Approved => "the next sync carries it out, once",
-        HeldState::Rejected => "the next sync brings the files back",
-        HeldState::Pending | HeldState::Done => "recorded",
+    let who = if kept { "the daemon" } else { "the next sync" };
+    let what = match given {
+        Answer::Approve => format!("{who} carries it out, once"),
+        Answer::Reject => format!("{who} brings the files back"),
     };
     context.out.line(format!("#{id} of {}: {} — {what}", pair.name(), state.as_str()));
     Ok(Exit::InSync)

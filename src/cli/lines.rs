@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::context::Pair;
 use super::exit::Exit;
 use super::out::{Out, Paint};
 use super::text::{counted, duration, printable, size};
@@ -128,7 +129,8 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn add(&mut self, summary: &Summary) {
+    pub(super) fn add(&mut self, summary: &Summary, requests: u64) {
+        self.requests += requests;
         self.uploaded += summary.uploaded;
         self.downloaded += summary.downloaded;
         self.moved += summary.moved;
@@ -150,7 +152,7 @@ impl Sums {
 }
 
 /// What was done, or is to be done: `2 uploads 2.3 GiB · 1 move · 1 deletion`.
-fn work(summary: &Summary) -> String {
+fn work(summary: &Summary) -> Option<String> {
     let mut parts = Vec::new();
     let mut part = |number: u64, word: &str, bytes: u64| {
         if number > 0 {
@@ -163,42 +165,55 @@ fn work(summary: &Summary) -> String {
     part(summary.moved, "move", 0);
     part(summary.deleted, "deletion", 0);
     part(summary.instant, "instant upload", 0);
-    if parts.is_empty() { "nothing to do".to_owned() } else { parts.join(" · ") }
+    (!parts.is_empty()).then(|| parts.join(" · "))
 }
 
 /// The line that ends a run in text, and lines for whatever is left to a person.
-pub(super) fn summary_text(out: &Out, pair: &str, summary: &Summary, tense: Tense, took: Duration) {
+pub(super) fn summary_text(
+    out: &Out,
+    pair: &Pair,
+    summary: &Summary,
+    tense: Tense,
+    took: Duration,
+) {
     for item in &summary.skipped {
         let word = out.paint(Paint::Notice, "· skip    ");
         let reason = out.paint(Paint::Quiet, &printable(&item.reason));
         out.line(format!("{word} {:>10}  {}  {reason}", "", printable(&item.path)));
     }
-    let state = match (tense, left(summary).is_empty(), summary.stop) {
+    let left = left(summary);
+    let state = match (tense, left.is_empty(), summary.stop) {
         (_, _, Some(Stop::Interrupted)) => out.paint(Paint::Bad, "interrupted"),
         (_, _, Some(Stop::MaxTransfer)) => out.paint(Paint::Notice, "stopped at --max-transfer"),
         (_, _, Some(Stop::MaxDuration)) => out.paint(Paint::Notice, "stopped at --max-duration"),
         (Tense::Planned, _, None) => "plan".to_owned(),
         (Tense::Done, true, None) => out.paint(Paint::Good, "in sync"),
-        (Tense::Done, false, None) => out.paint(Paint::Notice, &left(summary).join(", ")),
+        (Tense::Done, false, None) => out.paint(Paint::Notice, "not in sync"),
     };
-    let mut line = format!("{pair}: {state} — {}", work(summary));
+    let mut parts = vec![state];
+    parts.extend((!left.is_empty()).then(|| left.join(", ")));
+    parts.extend(work(summary).or((tense == Tense::Planned).then(|| "nothing to do".to_owned())));
     if tense == Tense::Done {
         let files = counted(summary.files, "file");
-        line += &format!(" — {files}, {} in {}", size(summary.bytes), duration(took));
-    } else if !left(summary).is_empty() {
-        line += &format!(" — {}", left(summary).join(", "));
+        parts.push(format!("{files}, {} in {}", size(summary.bytes), duration(took)));
     }
-    out.line(line);
+    out.line(format!("{}: {}", pair.name(), parts.join(" — ")));
     if tense == Tense::Done {
-        for (applies, advice) in [
-            (summary.held > 0, "deletions are held: see `foldsync held list`"),
-            (summary.conflicts > 0, "both versions were kept: see `foldsync conflicts list`"),
-            (summary.failed > 0, "failed items are tried again by the next run"),
-        ] {
-            if applies {
-                out.line(format!("  {advice}"));
-            }
-        }
+        advise(out, pair, summary);
+    }
+}
+
+/// Where to go on from what is left.
+fn advise(out: &Out, pair: &Pair, summary: &Summary) {
+    let rest = pair.selector().replace(" --pair ", " ");
+    if summary.held > 0 {
+        out.line(format!("  deletions wait for you: foldsync held list{rest}"));
+    }
+    if summary.conflicts > 0 {
+        out.line(format!("  both versions were kept: foldsync conflicts list{rest}"));
+    }
+    if summary.failed > 0 {
+        out.line("  failed items are tried again by the next run");
     }
 }
 

@@ -7,11 +7,12 @@ use tracing_subscriber::EnvFilter;
 use super::args::{ColorWhen, Global, LogFormat};
 use super::out::wants_color;
 
-/// Starts logging. A second call in one process has no effect.
-pub(super) fn start(global: &Global) {
+/// Starts logging. A second call in one process has no effect. `configured` is the level of a daemon
+/// for which the command line names none.
+pub(super) fn start(global: &Global, configured: Option<&str>) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
-        (false, 0) => "warn",
+        (false, 0) => configured.unwrap_or("warn"),
         (false, 1) => "info",
         (false, 2) => "debug",
         (false, _) => "trace",

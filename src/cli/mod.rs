@@ -4,7 +4,11 @@
 //! sync logic of their own: the engine runs the pairs.
 
 pub mod args;
+mod auth;
+mod conflicts;
+mod connect;
 mod context;
+mod daemon;
 mod doctor;
 pub mod exit;
 mod held;
@@ -14,12 +18,18 @@ mod last_run;
 mod lines;
 mod logs;
 pub mod out;
+mod path_state;
 mod progress;
+mod remotes;
 mod runner;
 mod settings;
 mod shell;
+mod status;
+mod steer;
 mod sync;
 pub mod text;
+mod trash;
+mod verify;
 
 use std::ffi::OsString;
 
@@ -38,7 +48,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    logs::start(&cli.global);
+    if !cli.command.is_daemon() {
+        logs::start(&cli.global, None);
+    }
     let out = Out::new(cli.global.color);
     let context = Context { global: cli.global, places: Places::from_environment(), out };
     let ended = dispatch(&cli.command, &context);
@@ -60,15 +72,30 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn dispatch(command: &Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Sync(args) => sync::sync(args, context),
+        Command::Daemon(args) => daemon::run(&args.pairs, &args.ad_hoc, context),
+        Command::Pause { pairs, span } => steer::pause(pairs, *span, context),
+        Command::Resume(pairs) => steer::resume(pairs, context),
+        Command::Flush(pairs) => steer::flush(pairs, context),
+        Command::Rescan { pairs, deep } => steer::rescan(pairs, *deep, context),
+        Command::Stop => steer::stop(context),
+        Command::Reload => steer::reload(context),
         Command::Plan(args) => sync::plan(args, context),
+        Command::Status(args) => status::run(args, context),
+        Command::Conflicts(command) => conflicts::run(command, context),
+        Command::Trash(command) => trash::run(command, context),
         Command::Held(command) => held::run(command, context),
         Command::History(args) => history::run(args, context),
+        Command::Explain(args) => path_state::explain(args, context),
+        Command::Verify(args) => verify::run(args, context),
+        Command::Ls(args) => remotes::ls(args, context),
+        Command::About(args) => remotes::about(args, context),
+        Command::Share(args) => remotes::share(args, context),
+        Command::Auth(command) => auth::run(command, context),
         Command::Config(command) => settings::run(command, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Init => settings::init(context),
         Command::Completions { shell } => shell::completions(*shell, &context.out),
         Command::Man => shell::man(&context.out),
-        _ => Err(Failure::usage("not yet")),
     }
 }
 
@@ -78,19 +105,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     built.map_err(|error| Failure::fatal(format!("start the runtime: {error}")))
 }
 
-/// Commands of the full program that need the daemon or a cloud, which this version does not have.
-const LATER: [&str; 9] =
-    ["daemon", "pause", "resume", "flush", "rescan", "stop", "reload", "auth", "share"];
-
 /// Prints help, version or what is wrong with the command line.
 fn usage(error: &clap::Error) -> Exit {
-    let unknown = error.get(clap::error::ContextKind::InvalidSubcommand);
-    if let Some(clap::error::ContextValue::String(name)) = unknown
-        && LATER.contains(&name.as_str())
-    {
-        say(format!("foldsync: `{name}` is not in this version"));
-        return Exit::Usage;
-    }
     // A closed pipe is no reason to complain.
     let _ = error.print();
     match error.kind() {

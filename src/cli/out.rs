@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::args::ColorWhen;
+use super::text::json_printable;
 
 /// Where results go. Clones share it.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ impl Out {
     /// One line of JSON, visible at once: a script may be waiting for it.
     pub fn json(&self, value: &impl Serialize) {
         if let Ok(text) = serde_json::to_string(value) {
-            self.line(text);
+            self.line(json_printable(&text));
             self.flush();
         }
     }

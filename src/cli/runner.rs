@@ -1,21 +1,21 @@
 //! Opens the two sides of a pair under its lock, runs the engine on them, and says what the outcome
 //! means for the exit code.
-//!
-//! The only place that knows which kinds of remotes this build has.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::connect::{self, NoRemote, folder_of};
 use super::context::{Pair, shown};
 use super::exit::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::last_run::LastRun;
 use super::text::printable;
 use crate::clock::{Clock as _, SystemClock};
+use crate::config::RemoteSpec;
 use crate::config::units::DeleteLimit;
-use crate::config::{RemoteKind, RemoteSpec};
+use crate::daemon::lock::{LockError, PairLock};
 use crate::drive::Observer;
 use crate::engine::{Fatal, Stop, Summary};
 use crate::exec::Lanes;
@@ -24,7 +24,6 @@ use crate::local::root::{OpenError, Symlinks};
 use crate::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
 use crate::plan::BrakeLimits;
 use crate::remote::Remote;
-use crate::remote::dir::DirRemote;
 
 /// What a command adds to the configuration of a pair.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +34,20 @@ pub(super) struct Extras {
     pub(super) force: bool,
 }
 
+impl Extras {
+    pub(super) fn are_any(&self) -> bool {
+        self.max_delete.is_some()
+            || self.max_transfer.is_some()
+            || self.max_duration.is_some()
+            || self.force
+    }
+}
+
 /// How many operations that move no content run at once.
 const STRUCTURE_LANES: usize = 8;
 
 impl Pair {
-    fn settings(&self, extras: &Extras) -> PairSettings {
+    pub(super) fn settings(&self, extras: &Extras) -> PairSettings {
         let limit = extras.max_delete.unwrap_or(self.config.max_delete);
         PairSettings {
             mode: self.config.mode,
@@ -58,6 +66,7 @@ impl Pair {
             },
             max_transfer: extras.max_transfer,
             max_duration: extras.max_duration,
+            settle: None,
         }
     }
 
@@ -69,13 +78,12 @@ impl Pair {
     }
 
     pub(super) fn open_remote(&self) -> Result<Arc<dyn Remote>, Failure> {
-        let kind = self.remote.as_ref().map(|remote| &remote.kind);
-        open_remote(&self.config.remote, kind).map_err(|error| match error {
-            NoRemote::Folder(error) => self.not_opened("remote", &error),
-            NoRemote::Unavailable(kind) => Failure::config(format!(
-                "{}: remotes of kind `{kind}` are not available in this build",
-                self.name()
-            )),
+        let state_dir = self.state_db.parent().unwrap_or(Path::new(""));
+        connect::open(&self.config.remote, self.remote.as_ref(), state_dir).map_err(|error| {
+            match error {
+                NoRemote::Folder(error) => self.not_opened("remote", &error),
+                other => other.failure(&self.config.name),
+            }
         })
     }
 
@@ -98,8 +106,7 @@ impl Pair {
     }
 
     fn remote_path(&self) -> std::path::PathBuf {
-        let kind = self.remote.as_ref().map(|remote| &remote.kind);
-        folder_of(&self.config.remote, kind).unwrap_or_default()
+        folder_of(&self.config.remote, self.remote.as_ref()).unwrap_or_default()
     }
 
     pub(super) fn sides(&self) -> Result<Sides, Failure> {
@@ -110,37 +117,21 @@ impl Pair {
         })
     }
 
-    /// Makes this process the only one that works on the pair, until the locks are dropped.
-    pub(super) fn lock(&self) -> Result<Locks, Failure> {
-        let failed = |path: &Path, error: std::io::Error| {
-            Failure::fatal(format!("{}: lock {}: {error}", self.name(), shown(path)))
-        };
+    /// Makes this process the only one that works on the pair, until the lock is dropped.
+    pub(super) fn lock(&self) -> Result<PairLock, Failure> {
         if let Some(dir) = self.lock.parent() {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-            made.map_err(|error| failed(dir, error))?;
+            made.map_err(|error| {
+                Failure::fatal(format!("{}: make {}: {error}", self.name(), shown(dir)))
+            })?;
         }
-        let mut options = File::options();
-        let lock = options.create(true).truncate(false).write(true).mode(0o600).open(&self.lock);
-        let lock = lock.map_err(|error| failed(&self.lock, error))?;
-        self.take(&lock).map_err(|error| failed(&self.lock, error))??;
-        // The root itself as well: another state folder must not mean another owner.
-        let root = File::open(&self.config.local).ok();
-        if let Some(root) = &root {
-            // Where a file system knows no locks, the first one has to do.
-            self.take(root).unwrap_or(Ok(()))?;
-        }
-        Ok(Locks { _state: lock, _root: root })
-    }
-
-    fn take(&self, file: &File) -> std::io::Result<Result<(), Failure>> {
-        match file.try_lock() {
-            Ok(()) => Ok(Ok(())),
-            Err(TryLockError::WouldBlock) => Ok(Err(Failure::new(
-                Exit::Busy,
-                format!("{}: another foldsync is working on this pair", self.name()),
-            ))),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        PairLock::acquire(&self.lock, &self.config.local).map_err(|error| {
+            let exit = match &error {
+                LockError::Held { .. } => Exit::Busy,
+                LockError::Io { .. } => Exit::Fatal,
+            };
+            Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
+        })
     }
 
     /// Whether another process works on the pair just now.
@@ -158,7 +149,7 @@ impl Pair {
         observer: &dyn Observer,
         interrupt: &Interrupt,
     ) -> Result<RunReport, Failure> {
-        let _locks = match conduct {
+        let _lock = match conduct {
             Conduct::Act => Some(self.lock()?),
             Conduct::Pretend => None,
         };
@@ -178,6 +169,9 @@ impl Pair {
     ) -> Result<RunReport, Failure> {
         let sides = self.sides()?;
         let settings = self.settings(extras);
+        if conduct == Conduct::Act {
+            self.make_database()?;
+        }
         let id = fresh_id().map_err(|error| self.failed(&error))?;
         let ran =
             pair::run(&settings, &self.state_db, &sides, &id, conduct, observer, interrupt.wait());
@@ -188,10 +182,20 @@ impl Pair {
         Ok(report)
     }
 
+    /// The database knows all names, so nobody else may read it, wherever the state folder is.
+    pub(super) fn make_database(&self) -> Result<(), Failure> {
+        let mut options = File::options();
+        let made =
+            options.create(true).truncate(false).write(true).mode(0o600).open(&self.state_db);
+        made.map(drop).map_err(|error| {
+            Failure::fatal(format!("{}: make {}: {error}", self.name(), shown(&self.state_db)))
+        })
+    }
+
     /// What is in the trash longer than it is kept goes. A failure waits for the next run.
-    async fn expire_trash(&self) {
+    pub(super) async fn expire_trash(&self) {
         let folders = std::iter::once(self.config.local.clone())
-            .chain(folder_of(&self.config.remote, self.remote.as_ref().map(|remote| &remote.kind)));
+            .chain(folder_of(&self.config.remote, self.remote.as_ref()));
         for folder in folders {
             let Ok(disk) = OsFs::open(&folder, OsOptions::default()) else { continue };
             match disk.expire_trash(SystemClock.now(), self.config.trash_keep).await {
@@ -210,48 +214,19 @@ impl Pair {
                 Exit::Unavailable
             }
             RunError::Auth { .. } | RunError::Fatal(Fatal::Auth { .. }) => Exit::LoginNeeded,
-            RunError::Side { .. } | RunError::Fatal(Fatal::Store(_)) => Exit::Fatal,
+            RunError::Side { .. } | RunError::Fatal(Fatal::Store(_) | Fatal::Stuck) => Exit::Fatal,
         };
-        Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
+        let hint = match (&self.config.remote, exit) {
+            (RemoteSpec::Named { remote, .. }, Exit::LoginNeeded) => login_hint(remote),
+            (RemoteSpec::Named { .. } | RemoteSpec::Dir(_), _) => String::new(),
+        };
+        Failure::new(exit, format!("{}: {}{hint}", self.name(), printable(&error.to_string())))
     }
 }
 
-/// Held for as long as a process owns a pair.
-#[derive(Debug)]
-pub(super) struct Locks {
-    _state: File,
-    _root: Option<File>,
-}
-
-/// Why a remote could not be opened.
-pub(super) enum NoRemote {
-    Folder(OpenError),
-    /// No adapter for this kind.
-    Unavailable(&'static str),
-}
-
-pub(super) fn open_remote(
-    spec: &RemoteSpec,
-    kind: Option<&RemoteKind>,
-) -> Result<Arc<dyn Remote>, NoRemote> {
-    match folder_of(spec, kind) {
-        Some(path) => {
-            let opened = DirRemote::open(&path, Arc::new(SystemClock));
-            Ok(Arc::new(opened.map_err(NoRemote::Folder)?))
-        }
-        None => Err(NoRemote::Unavailable(kind.map_or("dir", RemoteKind::word))),
-    }
-}
-
-/// The folder of this computer that a remote is, if it is one.
-fn folder_of(spec: &RemoteSpec, kind: Option<&RemoteKind>) -> Option<std::path::PathBuf> {
-    match (spec, kind) {
-        (RemoteSpec::Dir(path), _) => Some(path.clone()),
-        (RemoteSpec::Named { path, .. }, Some(RemoteKind::Dir { path: root })) => {
-            Some(if path.is_root() { root.clone() } else { root.join(path.as_str()) })
-        }
-        (RemoteSpec::Named { .. }, _) => None,
-    }
+/// What a person does about a login that is missing or has ended.
+fn login_hint(remote: &str) -> String {
+    format!(". Log in: foldsync auth login {}", printable(remote))
 }
 
 /// The code of a run that came to its end.
@@ -274,7 +249,7 @@ pub(super) fn exit_of(summary: &Summary) -> Exit {
 }
 
 /// Unique, and fit for a file name.
-fn fresh_id() -> Result<String, getrandom::Error> {
+pub(super) fn fresh_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
 use super::args::ConfigCommand;
+use super::connect::is_available;
 use super::context::{Context, shown};
 use super::exit::{Exit, Failure};
 use super::out::say;
 use super::text::counted;
-use crate::config::{Config, Problem, RemoteKind, Severity, check};
+use crate::config::{Config, Problem, Severity, check};
 
 const EXAMPLE: &str = include_str!("../../sync.toml.example");
 
@@ -57,17 +58,6 @@ fn unavailable(config: &Config) -> Vec<Problem> {
             Problem::warning(remote.at.clone(), message)
         })
         .collect()
-}
-
-/// Whether this build has an adapter for the kind.
-pub(super) fn is_available(kind: &RemoteKind) -> bool {
-    match kind {
-        RemoteKind::Dir { .. } => true,
-        RemoteKind::Disktop { .. }
-        | RemoteKind::Gokuai { .. }
-        | RemoteKind::Ctfile { .. }
-        | RemoteKind::Tuchuang { .. } => false,
-    }
 }
 
 /// Writes the commented example where the configuration belongs. Never replaces a file.

@@ -12,10 +12,12 @@ use super::lines::{self, Sums, Tense};
 use super::out::{Out, say};
 use super::progress::Progress;
 use super::runner::{Extras, exit_of};
+use super::steer::{flush_all, keeper_of, of_pairs};
 use super::text::printable;
+use crate::daemon::status::check_line;
 use crate::drive::Observer;
-use crate::engine::OpReport;
 use crate::engine::report::OpResult;
+use crate::engine::{OpReport, Summary};
 use crate::pair::Conduct;
 
 /// How a run is shown.
@@ -29,9 +31,18 @@ struct Show {
 
 pub(super) fn sync(args: &SyncArgs, context: &Context) -> Result<Exit, Failure> {
     if !args.once && !args.dry_run {
-        return Err(Failure::usage(
-            "continuous sync is not in this version: use `foldsync sync --once`",
-        ));
+        let of_one_run = args.progress
+            || args.json
+            || args.force
+            || args.max_delete.is_some()
+            || args.max_transfer.is_some()
+            || args.max_duration.is_some();
+        if of_one_run {
+            return Err(Failure::usage(
+                "-P, --json, --force and the --max-… flags are for one run: add --once",
+            ));
+        }
+        return super::daemon::run(&args.pairs, &args.ad_hoc, context);
     }
     let extras = Extras {
         max_delete: args.max_delete,
@@ -67,8 +78,21 @@ fn run(
         let mut sums = Sums::default();
         let mut exit = Exit::InSync;
         for pair in &pairs {
+            let kept = match conduct {
+                Conduct::Act => {
+                    flush_kept(pair, extras, show, context, &interrupt, &mut sums).await
+                }
+                Conduct::Pretend => Ok(None),
+            };
+            let ran = match kept {
+                Ok(Some(exit)) => Ok(exit),
+                Ok(None) => {
+                    run_pair(pair, extras, conduct, show, context, &interrupt, &mut sums).await
+                }
+                Err(failure) => Err(failure),
+            };
             // One pair that cannot run is no reason to leave the others behind.
-            match run_pair(pair, extras, conduct, show, context, &interrupt, &mut sums).await {
+            match ran {
                 Ok(code) => exit = exit.or_worse(code),
                 Err(failure) => {
                     context.out.flush();
@@ -86,6 +110,46 @@ fn run(
         }
         Ok(exit)
     })
+}
+
+/// Asks the daemon that keeps the pair to sync it now, instead of working beside it. (CR-16)
+async fn flush_kept(
+    pair: &Pair,
+    extras: &Extras,
+    show: Show,
+    context: &Context,
+    interrupt: &Interrupt,
+    sums: &mut Sums,
+) -> Result<Option<Exit>, Failure> {
+    let Some(client) = keeper_of(pair, context).await? else { return Ok(None) };
+    if extras.are_any() {
+        let message = format!(
+            "{}: the daemon keeps this pair, and takes no --force or --max-… flag: end it first (foldsync stop)",
+            pair.name()
+        );
+        return Err(Failure::new(Exit::Busy, message));
+    }
+    let names = [pair.config.name.clone()];
+    let exit = tokio::select! {
+        exit = flush_all(&client, &names) => exit?,
+        () = interrupt.wait() => return Ok(Some(Exit::Interrupted)),
+    };
+    let status = of_pairs(client.status().await?, &names);
+    for pair in &status.pairs {
+        sums.add(
+            &Summary {
+                conflicts: pair.conflicts,
+                failed: pair.failed_total,
+                held: pair.held.iter().map(|held| held.count.max(1)).sum(),
+                ..Summary::default()
+            },
+            0,
+        );
+    }
+    if !show.json {
+        context.out.line(format!("{} (by the daemon)", check_line(&status)));
+    }
+    Ok(Some(exit))
 }
 
 async fn run_pair(
@@ -116,9 +180,9 @@ async fn run_pair(
             super::context::shown(path)
         ));
     }
-    sums.add(&report.summary);
+    sums.add(&report.summary, report.requests);
     if !show.json {
-        lines::summary_text(out, &pair.name(), &report.summary, tense, begun.elapsed());
+        lines::summary_text(out, pair, &report.summary, tense, begun.elapsed());
     }
     out.flush();
     Ok(exit_of(&report.summary))
@@ -199,6 +263,10 @@ fn log(pair: &str, report: &OpReport, tense: Tense) {
         (Some(error), Tense::Done) => {
             let error = printable(error);
             tracing::warn!(pair, op, object = path, error, "operation failed");
+        }
+        // A means to an end is not what somebody wants to know.
+        (None, Tense::Done) if !report.op.is_visible() => {
+            tracing::debug!(pair, op, object = path, "operation done");
         }
         (None, Tense::Done) => {
             let size = report.bytes;

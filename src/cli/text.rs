@@ -26,6 +26,25 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// The same for a text that is JSON: it means the same as before. JSON's own writer leaves alone what
+/// is above ASCII.
+pub fn json_printable(json: &str) -> String {
+    if !json.chars().any(is_unsafe) {
+        return json.to_owned();
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_unsafe(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 fn is_unsafe(c: char) -> bool {
     let reorders = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     // Line and paragraph separators, invisible marks, and the tags that can hide text in text.
@@ -97,6 +116,15 @@ mod tests {
             "a\\u{1b}[31mb\\nc\\u{202e}d\\u{7f}\\u{9b}"
         );
         assert_eq!(printable("报告 é 👩‍👩‍👧 \\n"), "报告 é 👩‍👩‍👧 \\n");
+    }
+
+    #[test]
+    fn json_says_the_same_without_control_characters() {
+        // SE-24
+        let name = "a\u{9b}b\u{202e}c\u{e0041}\u{1b}\n文";
+        let json = json_printable(&serde_json::to_string(name).unwrap());
+        assert!(!json.chars().any(is_unsafe), "{json:?}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), name);
     }
 
     #[test]

@@ -1,11 +1,17 @@
 //! One process for each pair: kernel locks that end with the process, whatever ends it.
 //!
-//! Two locks: one beside the state database, one in the root, so that another configuration that
-//! names the same folder is found out as well.
+//! One lock beside the state database, and the root itself, so that another configuration that names
+//! the same folder is found out as well. The root also has a lock file, once it has a control folder:
+//! not every file system locks folders. No link is followed to it, so nobody can plant one. (SE-04)
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use crate::tree::path::CONTROL_DIR;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -23,22 +29,51 @@ pub struct PairLock {
 }
 
 impl PairLock {
-    /// Takes all locks or none. The files are made where they are missing; their folders must exist.
-    pub fn acquire(paths: &[PathBuf]) -> Result<PairLock, LockError> {
-        let files = paths.iter().map(|path| lock(path)).collect::<Result<_, _>>()?;
+    /// Takes all locks or none: the file `own`, whose folder must exist, and the root.
+    pub fn acquire(own: &Path, root: &Path) -> Result<PairLock, LockError> {
+        let mut files = vec![lock(own, &make(CWD, own, own)?)?];
+        files.extend(lock_folder(root)?);
+        let control = root.join(CONTROL_DIR);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(CWD, &control, flags, Mode::empty()) {
+            Ok(control_dir) => {
+                let path = control.join("lock");
+                files.push(lock(&path, &make(control_dir, Path::new("lock"), &path)?)?);
+            }
+            // Before the first run: a lock is no reason to make it on a wrong disk.
+            Err(Errno::NOENT) => {}
+            // No root at all, which is told elsewhere.
+            Err(_) if !root.is_dir() => {}
+            Err(errno) => return Err(LockError::Io { path: control, source: errno.into() }),
+        }
         Ok(PairLock { _files: files })
     }
 }
 
-fn lock(path: &Path) -> Result<File, LockError> {
+/// Opens or makes a lock file, for its owner only.
+fn make(dir: impl std::os::fd::AsFd, name: &Path, path: &Path) -> Result<File, LockError> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(dir, name, flags, Mode::RUSR | Mode::WUSR);
+    opened
+        .map(File::from)
+        .map_err(|errno| LockError::Io { path: path.to_owned(), source: errno.into() })
+}
+
+/// `None` if the root is not there, which is told elsewhere, or its file system locks no folders.
+fn lock_folder(root: &Path) -> Result<Option<File>, LockError> {
+    let Ok(folder) = File::open(root) else { return Ok(None) };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => {
+            Err(LockError::Held { path: root.to_owned(), owner: String::new() })
+        }
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+fn lock(path: &Path, file: &File) -> Result<File, LockError> {
     let failed = |source| LockError::Io { path: path.to_owned(), source };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(failed)?;
+    let mut file = file.try_clone().map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -64,23 +99,56 @@ fn lock(path: &Path) -> Result<File, LockError> {
 mod tests {
     use super::*;
 
+    fn folder() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (own, root) = (folder.path().join("pair.lock"), folder.path().join("root"));
+        std::fs::create_dir(&root).unwrap();
+        (folder, own, root)
+    }
+
     // CR-14
     #[test]
     fn a_second_owner_is_told_who_the_first_one_is() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let path = folder.path().join("pair.lock");
-        let first = PairLock::acquire(std::slice::from_ref(&path)).unwrap();
-        let error = PairLock::acquire(std::slice::from_ref(&path)).unwrap_err();
+        let (_folder, own, root) = folder();
+        let first = PairLock::acquire(&own, &root).unwrap();
+        let error = PairLock::acquire(&own, &root).unwrap_err();
         assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         drop(first);
+        assert!(PairLock::acquire(&own, &root).is_ok());
+    }
+
+    // CR-14
+    #[test]
+    fn a_root_has_one_owner_whatever_the_state_folder_also_before_its_first_run() {
+        let (folder, own, root) = folder();
+        let other = folder.path().join("other.lock");
+        let _first = PairLock::acquire(&own, &root).unwrap();
+        assert!(matches!(PairLock::acquire(&other, &root), Err(LockError::Held { .. })));
     }
 
     // CR-15
     #[test]
     fn a_lock_file_that_a_killed_process_left_behind_locks_nobody_out() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let path = folder.path().join("pair.lock");
-        std::fs::write(&path, "4194304\n").unwrap();
-        assert!(PairLock::acquire(&[path]).is_ok());
+        let (_folder, own, root) = folder();
+        std::fs::write(&own, "4194304\n").unwrap();
+        std::fs::create_dir(root.join(CONTROL_DIR)).unwrap();
+        std::fs::write(root.join(CONTROL_DIR).join("lock"), "4194304\n").unwrap();
+        assert!(PairLock::acquire(&own, &root).is_ok());
+    }
+
+    // SE-04
+    #[test]
+    fn a_link_in_the_place_of_the_lock_is_not_followed() {
+        let (folder, own, root) = folder();
+        let victim = folder.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        std::fs::create_dir(root.join(CONTROL_DIR)).unwrap();
+        std::os::unix::fs::symlink(&victim, root.join(CONTROL_DIR).join("lock")).unwrap();
+        assert!(PairLock::acquire(&own, &root).is_err());
+        std::fs::remove_dir_all(root.join(CONTROL_DIR)).unwrap();
+        std::os::unix::fs::symlink(folder.path(), root.join(CONTROL_DIR)).unwrap();
+        assert!(PairLock::acquire(&own, &root).is_err());
+        assert_eq!(std::fs::read_to_string(victim).unwrap(), "precious");
+        assert!(!folder.path().join("lock").exists());
     }
 }

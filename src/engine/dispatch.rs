@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::ingest::PARK_PREFIX;
-use super::job::{Expected, Job, OpId, Target, Task, Trace};
+use super::job::{Expected, FailureKind, Job, OpId, Target, Task, Trace};
 use super::{Command, Engine, Fatal, Flight, Problem, Stop};
 use crate::plan::{Action, Constraints, Op, Plan, plan};
 use crate::store::{Intent, StoreError};
@@ -81,9 +81,19 @@ impl Engine {
         let ops = std::mem::take(&mut plan.ops);
         let (blocked, rest) = ops.into_iter().partition(|op| self.is_place_blocked(op));
         self.blocked_ops = blocked;
-        let (shut_out, ready): (Vec<Op>, Vec<Op>) =
-            rest.into_iter().partition(|op| self.full_for(op));
-        shut_out.iter().for_each(|op| self.shut_out(op));
+        let mut ready = Vec::new();
+        for op in rest {
+            let uploads = op.side == Side::Remote && matches!(op.action, Action::Transfer { .. });
+            if self.full_for(&op) {
+                self.shut_out(&op, FailureKind::Full, format!("no room on the {} side", op.side));
+            } else if uploads && self.unseen.contains(&op.node) {
+                // Again would make two of it. (RM-10, RM-11)
+                let message = "uploaded, but not listed yet".to_owned();
+                self.shut_out(&op, FailureKind::Transient, message);
+            } else {
+                ready.push(op);
+            }
+        }
         self.ready = VecDeque::from(ready);
         self.last_plan = plan;
     }
@@ -92,6 +102,7 @@ impl Engine {
         let mut busy: HashSet<NodeId> = self.flying.clone();
         busy.extend(self.troubles.keys());
         busy.extend(self.unsure.keys());
+        busy.extend(self.unsettled.keys());
         let mut left: Vec<NodeId> = self.blind.keys().map(|(_, node)| *node).collect();
         let mut below: HashSet<NodeId> = HashSet::new();
         while let Some(node) = left.pop() {
@@ -119,8 +130,10 @@ impl Engine {
                         self.stop = Some(Stop::MaxTransfer);
                     }
                     Some(task) => {
+                        // Reading changes nothing, so a plan reads too.
                         let pretend = self.settings.pretend && !matches!(op.action, Action::Learn);
-                        let job = self.launch(op, task)?;
+                        let mut job = self.launch(op, task)?;
+                        self.read_where_it_is(&mut job);
                         if pretend {
                             self.pretend(&job)?;
                         } else {
@@ -193,6 +206,9 @@ impl Engine {
     pub(super) fn land(&mut self, id: OpId, unfinished: bool) -> Option<Flight> {
         let flight = self.flights.remove(&id)?;
         self.flying.remove(&flight.op.node);
+        for (side, dir) in self.after_flight.remove(&flight.op.node).unwrap_or_default() {
+            self.look_at(side, dir);
+        }
         for dir in &flight.above {
             if let Some(count) = self.relied_on.get_mut(dir) {
                 *count -= 1;
@@ -219,10 +235,9 @@ impl Engine {
                 copy: copy.as_str().to_owned(),
                 path: from.locator.path.parent().unwrap_or_default().join(&to.name).to_string(),
             },
-            (_, Task::Download { to, over, .. }) => Trace::Install {
-                path: to.path().as_str().to_owned(),
-                over: over.as_ref().map(|over| over.stamp.clone()),
-            },
+            (_, Task::Download { to, .. }) => {
+                Trace::Install { path: to.path().as_str().to_owned() }
+            }
             (_, Task::Upload { to, over, saved, .. }) => Trace::Upload {
                 key: saved.as_ref().map_or(self.stage_key(id.0), |saved| saved.key),
                 parent_path: to.parent.path.as_str().to_owned(),
@@ -245,7 +260,9 @@ impl Engine {
         if self.is_in_flight(op.node) {
             return Readiness::Later;
         }
-        let in_doubt = self.troubles.contains_key(&op.node) || self.unsure.contains_key(&op.node);
+        let in_doubt = self.troubles.contains_key(&op.node)
+            || self.unsure.contains_key(&op.node)
+            || self.unsettled.contains_key(&op.node);
         if in_doubt || self.full_for(op) {
             return Readiness::Stale;
         }
@@ -266,7 +283,7 @@ impl Engine {
             return Readiness::Later;
         }
         if let Some(place) = op_place(op)
-            && self.is_written_by_flight(side, place)
+            && self.writer_of(side, place).is_some()
         {
             return Readiness::Later;
         }
@@ -352,8 +369,8 @@ impl Engine {
             Action::Move { to } => self.relocation(op, to)?,
             Action::Park => {
                 let at = self.trees.facet(side, op.node)?.at();
-                let name = Name::new(&format!("{PARK_PREFIX}{:x}", self.stage_key(self.next_op)));
-                self.relocation(op, &Placement { parent: at.parent, name: name.ok()? })?
+                let name = park_name(self.stage_key(self.next_op));
+                self.relocation(op, &Placement { parent: at.parent, name })?
             }
             Action::KeepBoth { copy } => {
                 let parent = self.trees.facet(side, op.node)?.at().parent;
@@ -428,6 +445,11 @@ impl Engine {
             Problem::Masked(reason) => format!("a {} stands in its place", reason.word()),
         }
     }
+}
+
+/// The name of an item that is in nobody's way for a moment.
+pub fn park_name(key: u64) -> Name {
+    Name::new(&format!("{PARK_PREFIX}{key:x}")).expect("a valid name")
 }
 
 /// See `Engine::stage_key`.

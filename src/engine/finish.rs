@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::plan::conflict_name::is_copy;
 use crate::plan::{Action, Why};
 use crate::store::NewHistory;
-use crate::tree::{Content, Digest, Entry, Facet, Name, NodeId, Placement, RelPath, Side};
+use crate::tree::{Content, Digest, Entry, Facet, Name, NodeId, Placement, RelPath, Rev, Side};
 
 impl Engine {
     pub(super) fn take_outcome(
@@ -60,23 +60,26 @@ impl Engine {
             }
             (Action::Transfer { at, content }, Outcome::Uploaded { entry, .. }) => match entry {
                 Some(entry) => self.adopt(side, node, at, *content, entry),
-                None => self.doubt(node, vec![(side, at.parent)]),
+                None => {
+                    self.unseen.insert(node);
+                    self.doubt(node, vec![(side, at.parent)]);
+                }
             },
             (
                 Action::Transfer { at, .. },
                 Outcome::Downloaded { entry, digest, kept, at: read_at, .. },
             ) => {
                 let path = flight.job.task_path();
-                self.note_racy(Side::Local, node, &entry, read_at);
+                self.note_racy(Side::Local, node, &entry.rev, read_at);
                 self.adopt(side, node, at, Content::Is(digest), entry);
-                self.learn(Side::Remote, node, digest);
+                self.learn_remote(node, digest, read_at);
                 if let Some(kept) = kept {
                     self.record_conflict(&path, &kept, "edited while it was replaced");
                     self.look_at(Side::Local, at.parent);
                 }
             }
-            (Action::Transfer { .. }, Outcome::Same { digest, .. }) => {
-                self.learn(Side::Remote, node, digest);
+            (Action::Transfer { .. }, Outcome::Same { digest, at: read_at, .. }) => {
+                self.learn_remote(node, digest, read_at);
             }
             (Action::Delete, Outcome::Deleted) => self.trees.set_facet(side, node, None),
             (Action::Learn, Outcome::Learned { digest, at }) => {
@@ -105,6 +108,13 @@ impl Engine {
         // A service may have given it another name than the one that was asked for. (NM-09)
         let at = &Placement { parent: at.parent, name: entry.name };
         let taken = self.trees.occupant(side, at).is_some_and(|other| other != node);
+        // Or the item is known as something else, which somebody has moved to the place.
+        let known = self.trees.by_item(side, &entry.item).filter(|other| *other != node);
+        let left = known.and_then(|other| Some(self.trees.facet(side, other)?.at().parent));
+        if let Some(left) = left {
+            self.doubt(node, vec![(side, at.parent), (side, left)]);
+            return;
+        }
         if taken || !self.trees.has(side, at.parent) {
             self.look_at(side, at.parent);
             return;
@@ -148,8 +158,17 @@ impl Engine {
         self.trees.settle(node);
     }
 
-    fn note_racy(&mut self, side: Side, node: NodeId, entry: &Entry, read_at: Timestamp) {
-        if is_racy(&entry.rev, read_at.0) {
+    /// What a download read. (FK-18)
+    fn learn_remote(&mut self, node: NodeId, digest: Digest, read_at: Timestamp) {
+        if let Some(facet) = self.trees.facet(Side::Remote, node) {
+            let rev = facet.rev.clone();
+            self.note_racy(Side::Remote, node, &rev, read_at);
+        }
+        self.learn(Side::Remote, node, digest);
+    }
+
+    fn note_racy(&mut self, side: Side, node: NodeId, rev: &Rev, read_at: Timestamp) {
+        if is_racy(rev, read_at.0) {
             self.racy.insert((side, node));
         } else {
             self.racy.remove(&(side, node));
@@ -186,6 +205,8 @@ impl Engine {
             }
             Outcome::Downloaded { received, .. } => report.bytes = *received,
             Outcome::Same { received, .. } => {
+                // Nothing was to be fetched: it was read only to know that.
+                report.op = OpKind::Read;
                 report.bytes = *received;
                 report.result = OpResult::Same;
             }
@@ -230,7 +251,7 @@ impl Engine {
             self.recent_deletes[report.side as usize] += 1;
         }
         self.totals.add(&report);
-        if !matches!(flight.op.action, Action::Learn | Action::Park) {
+        if report.op.is_visible() {
             self.unsaved.history.push(NewHistory {
                 path: report.path.clone(),
                 moved_to: report.to.clone(),

@@ -16,6 +16,12 @@ use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, RelPath, 
 /// Names that foldsync gives to parked items. What else starts with the internal prefix is staged.
 pub(super) const PARK_PREFIX: &str = ".foldsync-park-";
 
+/// How often a side may change while it is looked at.
+const TORN_LOOKS_MAX: u32 = 8;
+
+/// Folders above one another. Paths that long cannot be opened on any system.
+const PATH_DEPTH_MAX: usize = 100_000;
+
 /// What the comparison of one listing with the trees found.
 #[derive(Default)]
 struct Differences {
@@ -31,9 +37,10 @@ impl Engine {
     // ---- one listing ---------------------------------------------------------------------
 
     /// Folds a complete listing of one folder into the look.
-    pub(super) fn listed(&mut self, mut look: Look, dir: NodeId, listing: Listing) {
+    pub(super) fn listed(&mut self, mut look: Look, dir: NodeId, mut listing: Listing) {
         look.listed(dir);
         let side = look.side;
+        self.set_duplicates_aside(side, dir, &mut listing);
         let path = self.path_in_look(&look, dir);
         self.see_ignore_file(side, &path, listing.ignore_file.as_deref());
         self.blocked.retain(|(s, parent, _), _| *s != side || *parent != dir);
@@ -48,9 +55,18 @@ impl Engine {
         // The folder may have been listed before in this look: the newer listing counts.
         look.newcomers.remove(&dir);
         look.replaced_folders.retain(|(parent, _)| *parent != dir);
+        if !look.missing.is_empty() {
+            for (_, child) in self.trees.children(side, dir) {
+                look.missing.remove(&child);
+            }
+        }
         for node in found.folders {
             look.placed.remove(&node);
-            if look.extent == Extent::Full {
+            look.seen.insert(node);
+            if look.gone.remove(&node) {
+                // Its parent was found elsewhere, and it in there.
+                look.want_again(node);
+            } else if look.extent == Extent::Full {
                 look.want(node);
             }
         }
@@ -66,6 +82,34 @@ impl Engine {
             }
         }
         self.looks[side as usize] = Some(look);
+    }
+
+    /// Of several items of one name, the one that is known has it, or else the first; the others are
+    /// reported and left alone. (RM-09)
+    fn set_duplicates_aside(&self, side: Side, dir: NodeId, listing: &mut Listing) {
+        let twins = listing.entries.windows(2).any(|pair| pair[0].name == pair[1].name);
+        if !twins {
+            return;
+        }
+        let is_known = |entry: &Entry| {
+            let at = Placement { parent: dir, name: entry.name.clone() };
+            let node = self.trees.occupant(side, &at);
+            node.and_then(|node| self.trees.facet(side, node)).is_some_and(|f| f.item == entry.item)
+        };
+        let mut kept: Vec<Entry> = Vec::new();
+        for entry in std::mem::take(&mut listing.entries) {
+            match kept.last_mut().filter(|last| last.name == entry.name) {
+                None => kept.push(entry),
+                Some(last) => {
+                    let name = entry.name.as_str().to_owned();
+                    listing.skipped.push(Skipped { name, reason: SkipReason::Duplicate });
+                    if is_known(&entry) {
+                        *last = entry;
+                    }
+                }
+            }
+        }
+        listing.entries = kept;
     }
 
     /// What hid a child is listed anew with its folder.
@@ -155,16 +199,21 @@ impl Engine {
     fn meet_folder(&mut self, look: &mut Look, dir: NodeId, entry: Entry) {
         let side = look.side;
         let at = Placement { parent: dir, name: entry.name.clone() };
-        if self.is_written_by_flight(side, &at) {
-            self.dirty[side as usize].insert(dir);
+        if let Some(writer) = self.writer_of(side, &at) {
+            self.look_when_landed(side, writer, dir);
             return;
         }
         let moved = self
             .trees
             .by_item(side, &entry.item)
-            .filter(|node| self.trees.kind(*node) == Kind::Dir && !self.is_blind(*node));
+            .filter(|node| self.trees.kind(*node) == Kind::Dir);
         let replaced = self.trees.occupant(side, &at).filter(|n| self.trees.kind(*n) == Kind::Dir);
         match (moved, replaced) {
+            (Some(node), _) if look.is_other_item(node, &entry.item) => {
+                // Another folder was taken for this one, because it stands in its old place.
+                self.moved_away.insert(node);
+                look.torn = true;
+            }
             (Some(node), _) => {
                 look.place(node, dir, entry);
                 look.want(node);
@@ -188,9 +237,17 @@ impl Engine {
             self.looks[side as usize] = Some(look);
             return Vec::new();
         }
+        if look.torn {
+            self.look_anew(&look);
+            return Vec::new();
+        }
         self.place_replaced_folders(&mut look);
         if look.all_listed() {
             self.place_files(&mut look);
+        }
+        if look.torn {
+            self.look_anew(&look);
+            return Vec::new();
         }
         if !look.all_listed() {
             self.looks[side as usize] = Some(look);
@@ -220,8 +277,10 @@ impl Engine {
     fn place_replaced_folders(&mut self, look: &mut Look) {
         for (dir, entry) in std::mem::take(&mut look.replaced_folders) {
             let at = Placement { parent: dir, name: entry.name.clone() };
-            let stood =
-                self.trees.occupant(look.side, &at).filter(|node| !look.placed.contains_key(node));
+            let stood = self
+                .trees
+                .occupant(look.side, &at)
+                .filter(|node| !look.placed.contains_key(node) && !self.moved_away.contains(node));
             let node = stood.unwrap_or_else(|| self.trees.create(Kind::Dir));
             look.place(node, dir, entry);
             look.want(node);
@@ -236,11 +295,11 @@ impl Engine {
         }
         left.retain(|(dir, entry)| {
             let at = Placement { parent: *dir, name: entry.name.clone() };
-            let ours = self.is_written_by_flight(side, &at);
-            if ours {
-                self.dirty[side as usize].insert(*dir);
+            let writer = self.writer_of(side, &at);
+            if let Some(writer) = writer {
+                self.look_when_landed(side, writer, *dir);
             }
-            !ours
+            writer.is_none()
         });
         left.retain(|(dir, entry)| !self.place_moved_file(look, *dir, entry));
         if !look.all_listed() {
@@ -250,6 +309,7 @@ impl Engine {
             }
             return;
         }
+        self.set_twins_aside(look, &mut left);
         left.retain(|(dir, entry)| !self.place_replaced_file(look, *dir, entry));
         for (dir, entry) in left {
             let node = self.trees.create(Kind::File);
@@ -258,13 +318,40 @@ impl Engine {
     }
 
     /// Whether the item is known from another place that it has left.
+    /// One item of a service in two places: it was moved while the folders were listed, or one of the
+    /// listings lags behind. The look tells nothing then; if that stays so, one place counts.
+    fn set_twins_aside(&mut self, look: &mut Look, newcomers: &mut Vec<(NodeId, Entry)>) {
+        const TRIES: u32 = 3;
+        let side = look.side;
+        let placed = look.placed.values().map(|(_, entry)| entry.item.clone());
+        let mut seen: HashSet<ItemId> = placed.collect();
+        let mut twins = Vec::new();
+        newcomers.retain(|(dir, entry)| {
+            if !matches!(entry.item, ItemId::Key(_)) {
+                return true;
+            }
+            let known = self.trees.by_item(side, &entry.item);
+            let is_known = known.is_some_and(|node| self.trees.kind(node) == entry.kind);
+            let is_first = seen.insert(entry.item.clone()) && !is_known;
+            if !is_first {
+                twins.push((*dir, entry.name.clone()));
+            }
+            is_first
+        });
+        look.torn |= !twins.is_empty() && self.torn_looks[side as usize] < TRIES;
+        for (dir, name) in twins {
+            let shown = self.path_in_look(look, dir).join(&name).to_string();
+            let name = name.as_str().to_owned();
+            self.blocked.insert((side, dir, name), (SkipReason::Duplicate, shown));
+        }
+    }
+
     fn place_moved_file(&mut self, look: &mut Look, dir: NodeId, entry: &Entry) -> bool {
         let side = look.side;
         let Some(node) = self.trees.by_item(side, &entry.item) else { return false };
         let Some(facet) = self.trees.facet(side, node) else { return false };
         if self.trees.kind(node) != Kind::File
             || look.placed.contains_key(&node)
-            || self.is_blind(node)
             || !is_surely_same_file(facet, entry)
         {
             return false;
@@ -280,7 +367,8 @@ impl Engine {
             look.want(from);
             return false;
         }
-        if !look.missing.contains(&node) && self.trees.has(side, from) {
+        let has_left = look.missing.contains(&node) || look.gone.contains(&from);
+        if !has_left && self.trees.has(side, from) {
             // Still where it was: this is a second link to the same file.
             return false;
         }
@@ -304,27 +392,27 @@ impl Engine {
         let mut edits: BTreeMap<NodeId, Option<Facet>> = BTreeMap::new();
         for (node, (dir, entry)) in &look.placed {
             if self.is_disturbed(&look, *node) {
-                self.dirty[side as usize].insert(*dir);
+                self.look_when_landed(side, *node, *dir);
             } else {
                 edits.insert(*node, Some(self.seen_facet(side, *node, *dir, entry)));
             }
         }
         for node in &look.confirmed {
-            if !self.is_disturbed(&look, *node) {
-                self.lose_subtree(&look, *node, &mut edits);
-            }
+            self.lose_subtree(&look, *node, &mut edits);
         }
-        if let Some(dir) = self.clashes(side, &edits) {
-            // The side changed while it was listed, or we changed it: look again.
-            self.dirty[side as usize].extend([dir]);
-            self.dirty[side as usize].extend(look.placed.values().map(|(dir, _)| *dir));
-            self.discard_unborn(&look);
-            self.end_look(&look);
+        if self.clashes(side, &edits) {
+            // The side changed while it was listed, or we changed it.
+            self.look_anew(&look);
             return;
         }
+        self.torn_looks[side as usize] = 0;
+        self.moved_away.clear();
         let changed: Vec<NodeId> = edits.keys().copied().collect();
         for node in &changed {
             self.racy.remove(&(side, *node));
+            if side == Side::Remote {
+                self.unseen.remove(node);
+            }
         }
         self.trees.set_facets(side, edits.into_iter().collect());
         for node in &look.ignored {
@@ -334,9 +422,33 @@ impl Engine {
             self.excuse_half_way(side, node);
             self.trees.settle(node);
             self.lift_failure(node);
+            let written = self.trees.facet(side, node).is_some_and(|f| f.content().is_unread());
+            if side == Side::Local && written {
+                self.note_unsettled(node);
+            }
         }
         self.discard_unborn(&look);
         self.end_look(&look);
+    }
+
+    /// Drops a look whose findings do not fit together and looks again, unless that was in vain too
+    /// often: then the side counts as not seen at all in this run.
+    fn look_anew(&mut self, look: &Look) {
+        let side = look.side;
+        self.discard_unborn(look);
+        self.torn_looks[side as usize] += 1;
+        if self.torn_looks[side as usize] > TORN_LOOKS_MAX {
+            let message = "it changes all the time while it is looked at".to_owned();
+            self.blind.insert((side, NodeId::ROOT), Problem::Unlisted(message));
+            self.end_look(look);
+        } else {
+            match look.extent {
+                Extent::Some => self.dirty[side as usize].extend(look.asked()),
+                Extent::Full => {
+                    self.full_look_wanted[side as usize] = self.looked[side as usize];
+                }
+            }
+        }
     }
 
     fn end_look(&mut self, look: &Look) {
@@ -361,6 +473,15 @@ impl Engine {
 
     fn is_disturbed(&self, look: &Look, node: NodeId) -> bool {
         look.disturbed.contains(&node) || self.is_in_flight(node)
+    }
+
+    /// Another look at a folder, as soon as no operation changes the node any more.
+    fn look_when_landed(&mut self, side: Side, node: NodeId, dir: NodeId) {
+        if self.is_in_flight(node) {
+            self.after_flight.entry(node).or_default().push((side, dir));
+        } else {
+            self.look_at(side, dir);
+        }
     }
 
     fn seen_facet(&self, side: Side, node: NodeId, dir: NodeId, entry: &Entry) -> Facet {
@@ -389,20 +510,34 @@ impl Engine {
         facet
     }
 
-    /// A node that is surely gone, with everything below it that was not found elsewhere.
-    fn lose_subtree(&self, look: &Look, top: NodeId, edits: &mut BTreeMap<NodeId, Option<Facet>>) {
+    /// A node that is surely gone, with everything below it that was not found elsewhere. If an
+    /// operation changed something there since, all of it stays for another look.
+    fn lose_subtree(
+        &mut self,
+        look: &Look,
+        top: NodeId,
+        edits: &mut BTreeMap<NodeId, Option<Facet>>,
+    ) {
+        let mut gone = Vec::new();
         let mut left = vec![top];
         while let Some(node) = left.pop() {
-            if edits.contains_key(&node) || self.is_disturbed(look, node) {
+            if edits.contains_key(&node) {
                 continue;
             }
-            edits.insert(node, None);
+            if self.is_disturbed(look, node) {
+                if let Some(dir) = self.trees.facet(look.side, top).map(|facet| facet.at().parent) {
+                    self.look_when_landed(look.side, node, dir);
+                }
+                return;
+            }
+            gone.push(node);
             left.extend(self.trees.children(look.side, node).map(|(_, child)| child));
         }
+        edits.extend(gone.into_iter().map(|node| (node, None)));
     }
 
-    /// The folder of a place that two nodes would have after the edits.
-    fn clashes(&self, side: Side, edits: &BTreeMap<NodeId, Option<Facet>>) -> Option<NodeId> {
+    /// Whether two nodes would have one place after the edits, or one would be in no folder.
+    fn clashes(&self, side: Side, edits: &BTreeMap<NodeId, Option<Facet>>) -> bool {
         let mut places = HashSet::new();
         for facet in edits.values().flatten() {
             let place = facet.physical();
@@ -414,10 +549,37 @@ impl Engine {
                     None => !self.trees.has(side, parent),
                 };
             if held.is_some() || orphaned || !places.insert(place) {
-                return Some(if orphaned { NodeId::ROOT } else { parent });
+                return true;
             }
         }
-        None
+        edits.keys().any(|node| self.is_in_itself(side, *node, edits))
+    }
+
+    /// Whether a folder would lie below itself after the edits.
+    fn is_in_itself(
+        &self,
+        side: Side,
+        node: NodeId,
+        edits: &BTreeMap<NodeId, Option<Facet>>,
+    ) -> bool {
+        let parent = |node: NodeId| match edits.get(&node) {
+            Some(edit) => edit.as_ref().map(|facet| facet.at().parent),
+            None => self.trees.facet(side, node).map(|facet| facet.at().parent),
+        };
+        // What is new, or stays in its folder, makes no circle by itself.
+        let before = self.trees.facet(side, node).map(|facet| facet.at().parent);
+        if self.trees.kind(node) == Kind::File || before.is_none() || before == parent(node) {
+            return false;
+        }
+        let mut at = parent(node);
+        for _ in 0..PATH_DEPTH_MAX {
+            match at {
+                None | Some(NodeId::ROOT) => return false,
+                Some(above) if above == node => return true,
+                Some(above) => at = parent(above),
+            }
+        }
+        true
     }
 
     fn forget_subtree(&mut self, top: NodeId) {
@@ -441,7 +603,7 @@ impl Engine {
     pub(super) fn path_in_look(&self, look: &Look, dir: NodeId) -> RelPath {
         let mut names = Vec::new();
         let mut at = dir;
-        while at != NodeId::ROOT && names.len() < 100_000 {
+        while at != NodeId::ROOT && names.len() < PATH_DEPTH_MAX {
             let step = match look.placed.get(&at) {
                 Some((parent, entry)) => Some((*parent, entry.name.clone())),
                 None => self.trees.facet(look.side, at).map(|facet| {

@@ -115,18 +115,20 @@ pub enum Outcome {
         received: u64,
         /// A user's version that slipped in at the last moment, and where it is now.
         kept: Option<RelPath>,
-        /// When `entry` was read.
+        /// When reading began.
         at: Timestamp,
     },
     /// The remote's bytes are those that local has: nothing was installed.
     Same {
         digest: Digest,
         received: u64,
+        /// When reading began.
+        at: Timestamp,
     },
     Deleted,
     Learned {
         digest: Digest,
-        /// When reading ended.
+        /// When reading began.
         at: Timestamp,
     },
 }
@@ -184,8 +186,8 @@ pub struct Failure {
 pub enum Trace {
     /// Our version was about to take this name and become a file of its own.
     KeepBoth { parent: NodeId, copy: String, path: String },
-    /// This version was about to be replaced through the stage.
-    Install { path: String, over: Option<Stamp> },
+    /// This file was about to be made, or replaced, through the stage.
+    Install { path: String },
     /// The remote may hold something staged under this key, and a swap that was cut short.
     Upload {
         key: u64,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use crate::tree::{Entry, NodeId, Side};
+use crate::tree::{Entry, ItemId, NodeId, Side};
 
 /// How much of a side is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,13 @@ pub(super) struct Look {
     confirmations_asked: bool,
     /// Nodes that an operation changed since the look began: what the look saw of them is old.
     pub(super) disturbed: HashSet<NodeId>,
+    /// Folders that were not there when they were listed; nothing in them is where it was.
+    pub(super) gone: HashSet<NodeId>,
+    /// Folders that were seen in the listings of their parents.
+    pub(super) seen: HashSet<NodeId>,
+    /// The side changed under the look: a folder that was seen was not there when it was listed. What
+    /// was found may fit together no more.
+    pub(super) torn: bool,
 }
 
 impl Look {
@@ -58,6 +65,9 @@ impl Look {
             confirmed: BTreeSet::new(),
             confirmations_asked: false,
             disturbed: HashSet::new(),
+            gone: HashSet::new(),
+            seen: HashSet::new(),
+            torn: false,
         };
         for dir in dirs {
             look.want(dir);
@@ -101,8 +111,22 @@ impl Look {
         self.to_list.is_empty() && self.listing.is_empty()
     }
 
+    /// Whether a node was found as another item than this one.
+    pub(super) fn is_other_item(&self, node: NodeId, item: &ItemId) -> bool {
+        self.placed.get(&node).is_some_and(|(_, entry)| entry.item != *item)
+    }
+
+    /// All folders that were asked for.
+    pub(super) fn asked(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.asked.iter().copied()
+    }
+
     pub(super) fn place(&mut self, node: NodeId, dir: NodeId, entry: Entry) {
         self.placed.insert(node, (dir, entry));
+        if self.gone.remove(&node) {
+            // Found after all, elsewhere: that is where its listing is.
+            self.want_again(node);
+        }
     }
 
     /// The absences to confirm, once.

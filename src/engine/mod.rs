@@ -13,6 +13,7 @@ mod pretend;
 mod recover;
 pub mod report;
 mod retry;
+mod watchful;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -22,14 +23,16 @@ use crate::local::{FsError, FsErrorKind, Listing, SkipReason};
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode, Op, Plan};
 use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
 use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
-use crate::tree::{HashAlgo, NodeId, Placement, Side, Trees};
+use crate::tree::{HashAlgo, NodeId, Placement, RelPath, Side, Trees};
 
-pub use dispatch::stage_key;
+pub use dispatch::{park_name, stage_key};
 use job::{Failure, Job, OpId, Outcome, SavedSession};
 use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
+use watchful::Unsettled;
+pub use watchful::{Activity, LookAt, Pending, Records};
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct Settings {
     pub max_duration: Option<std::time::Duration>,
     /// Operations under way at once. The executor's lanes are narrower; the rest waits for flushes.
     pub in_flight_max: usize,
+    /// How long a file must have been quiet before it is sent. `None`: it is sent as it is.
+    pub settle: Option<std::time::Duration>,
     /// Nothing is carried out but reading: each operation is taken to have worked.
     pub pretend: bool,
 }
@@ -66,6 +71,9 @@ pub enum Fatal {
     Auth { message: String },
     #[error("the remote cannot be reached: {message}")]
     Unavailable { message: String },
+    /// A mistake of ours: something is left to do, and nothing can be done.
+    #[error("the plan leads nowhere; nothing was lost. Please report this with the output of -vv")]
+    Stuck,
 }
 
 /// Something happened.
@@ -85,6 +93,11 @@ pub enum Event {
     Finished {
         op: OpId,
         result: Result<Outcome, Failure>,
+    },
+    /// Something may have changed, or it is time to look.
+    Look {
+        side: Side,
+        at: LookAt,
     },
     /// A service began to receive a file, and will go on with it after a restart.
     SessionBegun {
@@ -197,6 +210,11 @@ pub struct Engine {
     looks: [Option<Look>; 2],
     /// Whether a side was looked at in full since the start.
     looked: [bool; 2],
+    /// Folders that are elsewhere, whatever stands in their old places: a look in vain found them.
+    moved_away: HashSet<NodeId>,
+    /// How many looks in a row were in vain.
+    torn_looks: [u32; 2],
+    full_look_wanted: [bool; 2],
     /// Folders to look at again.
     dirty: [BTreeSet<NodeId>; 2],
     listing_attempts: HashMap<(Side, NodeId), u32>,
@@ -215,6 +233,8 @@ pub struct Engine {
     flights: BTreeMap<OpId, Flight>,
     /// The nodes of the flights.
     flying: HashSet<NodeId>,
+    /// Folders to look at when a node's flight has ended.
+    after_flight: HashMap<NodeId, Vec<(Side, NodeId)>>,
     /// How many flights rely on a folder's path.
     relied_on: HashMap<NodeId, usize>,
     ready: VecDeque<Op>,
@@ -222,7 +242,10 @@ pub struct Engine {
     finished_since_plan: usize,
     /// Nodes whose operation found a side changed, with the folders to be looked at before the next.
     unsure: HashMap<NodeId, Vec<(Side, NodeId)>>,
+    /// Files that were uploaded and not seen since: listings may lag behind.
+    unseen: HashSet<NodeId>,
     troubles: BTreeMap<NodeId, Trouble>,
+    unsettled: BTreeMap<NodeId, Unsettled>,
     /// Failed tries, and plans that were built on old sight, in this run.
     attempts: HashMap<NodeId, u32>,
     changes: HashMap<NodeId, u32>,
@@ -236,6 +259,8 @@ pub struct Engine {
     /// Files deleted on each side in the last day, but for approved ones.
     recent_deletes: [u64; 2],
     last_plan: Plan,
+    /// In a plan: the moves so far, each from where to where.
+    pretended_moves: Vec<(Side, RelPath, RelPath)>,
     /// Planned, but something that is no entry has the name.
     blocked_ops: Vec<Op>,
     stop: Option<Stop>,
@@ -267,6 +292,9 @@ impl Engine {
             next_op,
             looks: [None, None],
             looked: [false, false],
+            torn_looks: [0, 0],
+            moved_away: HashSet::new(),
+            full_look_wanted: [false, false],
             dirty: Default::default(),
             listing_attempts: HashMap::new(),
             blind: HashMap::new(),
@@ -277,12 +305,15 @@ impl Engine {
             sessions: HashMap::new(),
             flights: BTreeMap::new(),
             flying: HashSet::new(),
+            after_flight: HashMap::new(),
             relied_on: HashMap::new(),
             ready: VecDeque::new(),
             plan_wanted: false,
             finished_since_plan: 0,
             unsure: HashMap::new(),
+            unseen: HashSet::new(),
             troubles: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             attempts: HashMap::new(),
             changes: HashMap::new(),
             not_empty: HashSet::new(),
@@ -291,6 +322,7 @@ impl Engine {
             approved: HashSet::new(),
             recent_deletes: [0, 0],
             last_plan: Plan::default(),
+            pretended_moves: Vec::new(),
             blocked_ops: Vec::new(),
             stop: None,
             unsaved: Unsaved::default(),
@@ -313,6 +345,7 @@ impl Engine {
             self.take(event)?;
         }
         self.check_time();
+        self.wake_unsettled();
         self.look_around(&mut commands);
         self.plan_and_dispatch(&mut commands)?;
         self.save()?;
@@ -326,15 +359,21 @@ impl Engine {
             return idle;
         }
         idle && self.looked == [true, true]
+            && self.full_look_wanted == [false, false]
             && self.dirty.iter().all(BTreeSet::is_empty)
             && self.ready.is_empty()
             && !self.plan_wanted
             && self.next_wake().is_none()
     }
 
+    pub fn is_pretending(&self) -> bool {
+        self.settings.pretend
+    }
+
     /// When something that waits for time wants to be tried again.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.troubles.values().filter_map(|trouble| trouble.retry_at).min()
+        let retries = self.troubles.values().filter_map(|trouble| trouble.retry_at);
+        retries.chain(self.next_settled()).min()
     }
 
     fn take(&mut self, event: Event) -> Result<(), Fatal> {
@@ -345,6 +384,10 @@ impl Engine {
                 Ok(())
             }
             Event::Finished { op, result } => self.take_outcome(op, result),
+            Event::Look { side, at } => {
+                self.take_sighting(side, at);
+                Ok(())
+            }
             Event::SessionBegun { node, session } => {
                 self.sessions.insert(node, session.clone());
                 self.unsaved.sessions.insert(node, Some(session));
@@ -377,12 +420,18 @@ impl Engine {
                 let message = "the folder does not exist any more".to_owned();
                 return Err(Fatal::RootLost { side, message });
             }
+            Err(ListError::Gone) if look.seen.contains(&dir) || look.placed.contains_key(&dir) => {
+                look.listed(dir);
+                look.torn = true;
+            }
             Err(ListError::Gone) => {
                 look.listed(dir);
-                look.placed.remove(&dir);
                 look.missing.insert(dir);
-                // What was in it is not there any more either; it may have been moved out before.
-                look.missing.extend(self.trees.children(side, dir).map(|(_, child)| child));
+                look.gone.insert(dir);
+                // It may only have another name now: its parent's listing tells.
+                if let Some(facet) = self.trees.facet(side, dir) {
+                    look.want(facet.at().parent);
+                }
             }
             Err(ListError::Transient(message)) => {
                 look.listed(dir);
@@ -445,7 +494,12 @@ impl Engine {
                 self.dirty[side as usize].clear();
                 self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
             }
-        } else if self.looked == [true, true] && !self.dirty[side as usize].is_empty() {
+        } else if self.looked != [true, true] {
+            // The first look at the other side comes first.
+        } else if std::mem::take(&mut self.full_look_wanted[side as usize]) {
+            self.dirty[side as usize].clear();
+            self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
+        } else if !self.dirty[side as usize].is_empty() {
             let dirty = std::mem::take(&mut self.dirty[side as usize]);
             let dirs: Vec<NodeId> =
                 dirty.into_iter().filter(|dir| self.trees.has(side, *dir)).collect();
@@ -481,15 +535,12 @@ impl Engine {
             || self.looks[side as usize].as_ref().is_some_and(|look| look.covers(dir))
     }
 
-    fn is_written_by_flight(&self, side: Side, at: &Placement) -> bool {
-        self.flights
-            .values()
-            .any(|flight| flight.place.as_ref().is_some_and(|(s, place)| *s == side && place == at))
-    }
-
-    fn is_blind(&self, node: NodeId) -> bool {
-        !self.blind.is_empty()
-            && Side::BOTH.iter().any(|side| self.blind.contains_key(&(*side, node)))
+    /// The node whose operation under way puts something at that place.
+    fn writer_of(&self, side: Side, at: &Placement) -> Option<NodeId> {
+        let writes = |flight: &&Flight| {
+            flight.place.as_ref().is_some_and(|(s, place)| *s == side && place == at)
+        };
+        self.flights.values().find(writes).map(|flight| flight.op.node)
     }
 
     /// How to address a node that a side has.
@@ -521,6 +572,8 @@ impl Engine {
             return Ok(());
         }
         let (trees, racy, now, next_op) = (&self.trees, &self.racy, self.now, self.next_op);
+        // What is pretended begins and ends at once: it never needs an intent.
+        let over: HashSet<u64> = unsaved.finished.iter().map(|op| op.0).collect();
         let is_racy = |id| Racy {
             local: racy.contains(&(Side::Local, id)),
             remote: racy.contains(&(Side::Remote, id)),
@@ -533,7 +586,7 @@ impl Engine {
             if !unsaved.begun.is_empty() {
                 tx.set_meta("next_op", &next_op.to_string())?;
             }
-            for intent in &unsaved.begun {
+            for intent in unsaved.begun.iter().filter(|intent| !over.contains(&intent.op)) {
                 tx.begin(intent, now)?;
             }
             for (node, session) in &unsaved.sessions {

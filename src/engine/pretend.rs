@@ -3,14 +3,15 @@
 
 use super::job::{Job, Outcome, Task};
 use super::{Engine, Fatal};
-use crate::tree::{Content, Digest, Entry, HashAlgo, Hasher, ItemId, Kind, Name, Rev};
+use crate::tree::{Content, Digest, Entry, HashAlgo, Hasher, ItemId, Kind, Name, RelPath, Rev};
 
 impl Engine {
     /// Ends an operation as if it had been carried out.
     pub(super) fn pretend(&mut self, job: &Job) -> Result<(), Fatal> {
         let outcome = match &job.task {
             Task::Mkdir { to, .. } => Outcome::Placed(imagined(job, &to.name, Kind::Dir, 0)),
-            Task::Relocate { from, to, .. } => {
+            Task::Relocate { side, from, to } => {
+                self.pretended_moves.push((*side, from.locator.path.clone(), to.path()));
                 let mut entry = imagined(job, &to.name, from.locator.kind, from.stamp.size);
                 entry.item = from.stamp.item.clone();
                 entry.rev = from.stamp.rev.clone();
@@ -38,6 +39,20 @@ impl Engine {
             Task::Learn { .. } => return Ok(()),
         };
         self.take_outcome(job.op, Ok(outcome))
+    }
+
+    /// Reads what a move was pretended of at the place where it still is.
+    pub(super) fn read_where_it_is(&self, job: &mut Job) {
+        let Task::Learn { side, what, .. } = &mut job.task else { return };
+        for (moved_on, from, to) in self.pretended_moves.iter().rev() {
+            let path = what.locator.path.as_str();
+            let below = path
+                .strip_prefix(to.as_str())
+                .filter(|rest| moved_on == side && (rest.is_empty() || rest.starts_with('/')));
+            if let Some(real) = below.and_then(|rest| RelPath::new(&format!("{from}{rest}")).ok()) {
+                what.locator.path = real;
+            }
+        }
     }
 }
 

@@ -11,32 +11,28 @@ use crate::tree::{Name, NodeId, Placement, Register, RelPath, Side};
 /// What to do with a staged file of an earlier run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeftoverFate {
-    /// Ours, and not installed: the remote still has it.
+    /// Ours, and not installed: the remote still has it. Or the old version, which the trash gets.
     Discard,
-    /// The version that was being replaced: to the trash.
-    Retire { was: RelPath },
     /// A user's version that slipped in at the last moment: back into the tree, under this name.
     Restore { to: RelPath },
 }
 
 /// Decides about a staged file by the intent that made it.
 pub fn decide_leftover(leftover: &Leftover, install_id: &str, intents: &[Intent]) -> LeftoverFate {
-    let Some(displaced) = &leftover.displaced else { return LeftoverFate::Discard };
-    let install = intents
+    if !leftover.displaced {
+        return LeftoverFate::Discard;
+    }
+    let was = intents
         .iter()
         .filter(|intent| StageKey(stage_key(install_id, intent.op)) == leftover.key)
         .find_map(|intent| match serde_json::from_str(&intent.job) {
-            Ok(Trace::Install { path, over }) => Some((RelPath::new(&path).ok()?, over)),
+            Ok(Trace::Install { path }) => RelPath::new(&path).ok(),
             Ok(
                 Trace::KeepBoth { .. } | Trace::Upload { .. } | Trace::Move { .. } | Trace::Plain,
             )
             | Err(_) => None,
         });
-    match install {
-        Some((was, Some(over))) if over.is_renamed(displaced) => LeftoverFate::Retire { was },
-        Some((was, _)) => LeftoverFate::Restore { to: recovered_name(&was, leftover.key) },
-        None => LeftoverFate::Restore { to: recovered_name(&RelPath::root(), leftover.key) },
-    }
+    LeftoverFate::Restore { to: recovered_name(&was.unwrap_or_default(), leftover.key) }
 }
 
 /// A visible name next to where the file was, or in the root if that is not known.

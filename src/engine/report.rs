@@ -9,7 +9,7 @@ use super::retry::Trouble;
 use super::{Engine, Fatal, Problem};
 use crate::local::SkipReason;
 use crate::plan::{Action, HoldReason, Op, Why};
-use crate::store::{ConflictFate, FailureRow, HeldState, NewHeld};
+use crate::store::{ConflictFate, FailureRow, HeldRow, HeldState, NewHeld};
 use crate::tree::{Kind, NodeId, RelPath, Side};
 
 /// The kind of an operation, in the words of the contract.
@@ -134,6 +134,11 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Operations that people are told of.
+    pub fn operations(&self) -> u64 {
+        self.uploaded + self.downloaded + self.moved + self.deleted
+    }
+
     pub(super) fn add(&mut self, report: &OpReport) {
         if matches!(report.result, OpResult::Failed) {
             return;
@@ -150,7 +155,8 @@ impl Totals {
             }
             OpKind::Move => self.moved += 1,
             OpKind::Delete => self.deleted += 1,
-            OpKind::Mkdir | OpKind::Rmdir | OpKind::Park | OpKind::Conflict | OpKind::Read => {}
+            OpKind::Read => self.bytes_down += report.bytes,
+            OpKind::Mkdir | OpKind::Rmdir | OpKind::Park | OpKind::Conflict => {}
         }
     }
 }
@@ -246,8 +252,10 @@ impl Engine {
         let failures = self.failures();
         let held = self.held_rows();
         let resolved = self.resolved_conflicts()?;
-        let done: Vec<i64> =
-            self.store.held(&[HeldState::Approved])?.iter().map(|row| row.id).collect();
+        // What was approved while this cycle was under way waits for the next one.
+        let was_known = |row: &HeldRow| row.nodes.iter().all(|node| self.approved.contains(node));
+        let approved = self.store.held(&[HeldState::Approved])?.into_iter();
+        let done: Vec<i64> = approved.filter(was_known).map(|row| row.id).collect();
         let now = self.now;
         let allowed = self.settings.brake.lifted || !done.is_empty();
         self.store.write(|tx| {
@@ -283,7 +291,7 @@ impl Engine {
         })
     }
 
-    fn failures(&self) -> Vec<FailureRow> {
+    pub(super) fn failures(&self) -> Vec<FailureRow> {
         let mut rows: Vec<FailureRow> = self
             .troubles
             .iter()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::job::{Failure, FailureKind};
+use super::job::{Failure, FailureKind, Task};
 use super::look::Look;
 use super::report::{OpReport, OpResult};
 use super::{Engine, Fatal, Flight, Problem};
@@ -50,6 +50,10 @@ impl Engine {
             }
             FailureKind::Auth => return Err(Fatal::Auth { message: failure.message }),
             FailureKind::Changed => {
+                if failure.side == Side::Local && matches!(flight.job.task, Task::Upload { .. }) {
+                    // Perhaps it changed without a sign: what was read of it before is worth nothing.
+                    self.racy.insert((Side::Local, node));
+                }
                 self.look_around_flight(flight);
                 let changes = self.changes.entry(node).or_default();
                 *changes += 1;
@@ -106,15 +110,15 @@ impl Engine {
         self.troubles.insert(op.node, trouble);
     }
 
-    /// There is no room for this operation on its side: not in this run.
-    pub(super) fn shut_out(&mut self, op: &Op) {
+    /// This operation is not even tried in this run.
+    pub(super) fn shut_out(&mut self, op: &Op, kind: FailureKind, message: String) {
         let failure = Failure {
-            kind: FailureKind::Full,
+            kind,
             side: op.side,
             unknown: false,
             unfinished: false,
             retry_after: None,
-            message: format!("no room on the {} side", op.side),
+            message,
         };
         let op_word = self.op_kind(op).as_str();
         let trouble = Trouble { attempts: 0, retry_at: None, failure, op: op_word };

@@ -61,40 +61,80 @@ impl Executor {
     ) -> Result<Entry> {
         let new = match staged {
             Some(entry) => entry,
-            None => self.find_swap(key, &to.parent, &to.name).await?.new.ok_or_else(|| {
-                let text = format!("{}: the upload is not to be found", to.path());
-                failure(FailureKind::Transient, Side::Remote, text)
-            })?,
+            None => self.find_staged(key, to).await?,
         };
         if let Some(over) = over
             && let Err(changed) = self.check_unchanged(over).await
         {
-            self.delete_entry(&to.parent, &new).await?;
-            return Err(changed);
+            let dropped = self.delete_entry(&to.parent, &new).await;
+            return Err(Failure { unfinished: dropped.is_err(), ..changed });
         }
-        match self.swap(key, &new, to, over).await {
+        let mut replaced = None;
+        match self.swap(key, &new, to, over, &mut replaced).await {
             Ok(entry) => Ok(entry),
-            Err(failed) => {
-                // Half-way states are ours: they are not left behind if that can be helped.
+            // Half-way states are ours: they are not left behind if that can be helped.
+            Err(failed) if failed.unknown || failed.unfinished => {
                 let old = over.map(|over| &over.stamp);
-                let rolled = self.roll_forward(key, &to.parent, &to.name, old).await;
-                Err(Failure { unfinished: rolled.is_err(), ..failed })
+                let _ = self.roll_forward(key, &to.parent, &to.name, old).await;
+                // Listings may lag behind: the next start looks once more.
+                Err(Failure { unfinished: true, ..failed })
+            }
+            Err(failed) => {
+                let undone = self.undo(&new, replaced.as_ref(), to).await;
+                Err(Failure { unfinished: undone.is_err(), ..failed })
             }
         }
     }
 
+    /// The name goes back to the old version, and the new one goes.
+    async fn undo(&self, new: &Entry, replaced: Option<&Entry>, to: &Target) -> Result<()> {
+        if let Some(old) = replaced {
+            self.rename_entry(&to.parent, old, &to.name).await?;
+        }
+        self.delete_entry(&to.parent, new).await
+    }
+
+    /// The new version, whose upload did not say what it made. It is there, so if it is not seen, the
+    /// next start goes on.
+    async fn find_staged(&self, key: u64, to: &Target) -> Result<Entry> {
+        let found = match self.find_swap(key, &to.parent, &to.name).await {
+            Ok(swap) => swap.new.ok_or_else(|| {
+                let text = format!("{}: the upload is not to be found", to.path());
+                failure(FailureKind::Transient, Side::Remote, text)
+            }),
+            Err(failed) => Err(failed),
+        };
+        found.map_err(|failed| Failure { unfinished: true, ..failed })
+    }
+
+    /// Removes a new version that will not be put in place.
+    pub(super) async fn drop_staged(&self, key: u64, to: &Target) -> Result<()> {
+        match self.find_swap(key, &to.parent, &to.name).await?.new {
+            Some(new) => self.delete_entry(&to.parent, &new).await,
+            None => Ok(()),
+        }
+    }
+
+    /// `replaced` is the old version while it has no name.
     async fn swap(
         &self,
         key: u64,
         new: &Entry,
         to: &Target,
         over: Option<&Expected>,
+        replaced: &mut Option<Entry>,
     ) -> Result<Entry> {
-        let mut replaced = None;
         if let Some(over) = over {
             let aside = replaced_name(key);
             let moved = self.remote.relocate(&over.locator, &over.stamp, &to.parent, &aside).await;
-            replaced = Some(moved.map_err(remote_failure)?);
+            let moved = moved.map_err(remote_failure)?;
+            let is_planned = is_version(&moved, &over.stamp);
+            *replaced = Some(moved);
+            if !is_planned {
+                // Written since the last look.
+                let text = format!("{} was changed meanwhile", over.locator.path);
+                return Err(failure(FailureKind::Changed, Side::Remote, text));
+            }
         }
         let staged = locator(&to.parent, new);
         let entry = self
@@ -102,14 +142,15 @@ impl Executor {
             .relocate(&staged, &new.stamp(), &to.parent, &to.name)
             .await
             .map_err(remote_failure)?;
-        if let Some(replaced) = replaced {
-            self.delete_entry(&to.parent, &replaced).await?;
+        if let Some(replaced) = replaced.take() {
+            let deleted = self.delete_entry(&to.parent, &replaced).await;
+            deleted.map_err(|failed| Failure { unfinished: true, ..failed })?;
         }
         Ok(entry)
     }
 
     /// The last look before a version is replaced: it must still be the one that was planned on.
-    async fn check_unchanged(&self, over: &Expected) -> Result<()> {
+    pub(super) async fn check_unchanged(&self, over: &Expected) -> Result<()> {
         if !self.remote.capabilities().stat {
             return Ok(());
         }
@@ -141,8 +182,14 @@ impl Executor {
             (None, _, _) => {}
         }
         match (&swap.old, old) {
-            (Some(left), Some(old)) if left.item == old.item => {
+            (Some(left), Some(old)) if left.item == old.item && is_version(left, old) => {
                 self.delete_entry(parent, left).await
+            }
+            // Somebody wrote to it in the last moment: people must see it.
+            (Some(left), Some(old)) if left.item == old.item => {
+                let text = format!("foldsync-recovered-{key:x}-{name}");
+                let name = Name::new(&text).unwrap_or_else(|_| name.clone());
+                self.rename_entry(parent, left, &name).await
             }
             (Some(_) | None, _) => Ok(()),
         }
@@ -179,6 +226,12 @@ impl Executor {
     async fn delete_entry(&self, parent: &Locator, entry: &Entry) -> Result<()> {
         self.remote.delete(&locator(parent, entry), &entry.stamp()).await.map_err(remote_failure)
     }
+}
+
+/// Whether an item that was renamed still is that version. Where the service has no hash, its `rev` may
+/// hold a date that a rename changes: only the size counts then.
+fn is_version(now: &Entry, stamp: &Stamp) -> bool {
+    now.size == stamp.size && (now.hash.is_none() || now.rev == stamp.rev)
 }
 
 fn locator(parent: &Locator, entry: &Entry) -> Locator {

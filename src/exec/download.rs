@@ -15,6 +15,8 @@ impl Executor {
         let lane = enter(&self.downloads).await;
         let key = StageKey(key);
         let mut writer = self.local.stage(key).await.map_err(local_failure)?;
+        // Before anything is read or written: what is written from here on may carry the same times.
+        let at = self.clock.now();
         let fetched = self.fetch(source, content, Some(&mut writer)).await;
         drop(lane);
         let digest = match fetched {
@@ -28,7 +30,7 @@ impl Executor {
         if *have == Some(digest) {
             drop(writer);
             self.local.discard(key).await.map_err(local_failure)?;
-            return Ok(Outcome::Same { digest, received: digest.size });
+            return Ok(Outcome::Same { digest, received: digest.size, at });
         }
         let sealed = writer.seal(source.stamp.rev.modified_ns()).await.map_err(local_failure)?;
         let over = over.as_ref().map(|over| &over.stamp);
@@ -41,7 +43,6 @@ impl Executor {
                 return Err(local_failure(error));
             }
         };
-        let at = self.clock.now();
         Ok(Outcome::Downloaded { entry, digest, received: digest.size, kept, at })
     }
 
@@ -94,6 +95,7 @@ impl Executor {
     ) -> Result<Outcome> {
         let lane = enter(&self.downloads).await;
         let size = what.stamp.size;
+        let at = self.clock.now();
         let digest = match side {
             Side::Local => {
                 let path = &what.locator.path;
@@ -103,6 +105,6 @@ impl Executor {
             Side::Remote => self.fetch(what, &Content::Unread { size }, None).await?,
         };
         drop(lane);
-        Ok(Outcome::Learned { digest, at: self.clock.now() })
+        Ok(Outcome::Learned { digest, at })
     }
 }

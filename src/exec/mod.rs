@@ -80,7 +80,6 @@ impl Executor {
     }
 
     /// Carries out a job. The future may be dropped at any point.
-
     pub async fn run(&self, job: &Job) -> Result<Outcome> {
         let key = crate::engine::stage_key(&self.install_id, job.op.0);
         match &job.task {
@@ -91,7 +90,7 @@ impl Executor {
             }
             Task::Download { .. } => self.download(key, &job.task).await,
             Task::Mkdir { side, to } => self.mkdir(*side, to).await,
-            Task::Relocate { side, from, to } => self.relocate(*side, from, to).await,
+            Task::Relocate { side, from, to } => self.relocate(key, *side, from, to).await,
             Task::Delete { side, what, gone } => self.delete(*side, what, gone.as_ref()).await,
             Task::Learn { side, what, algo } => self.learn(*side, what, *algo).await,
         }

@@ -2,6 +2,7 @@
 
 use super::{Executor, Failure, Result, enter, failure, local_failure, remote_failure};
 use crate::engine::job::{Expected, FailureKind, Outcome, Target};
+use crate::engine::park_name;
 use crate::remote::{ErrorKind, Locator, MoveSupport, RemoteError};
 use crate::tree::{Entry, Kind, Side};
 
@@ -19,6 +20,7 @@ impl Executor {
 
     pub(super) async fn relocate(
         &self,
+        key: u64,
         side: Side,
         from: &Expected,
         to: &Target,
@@ -30,14 +32,14 @@ impl Executor {
                 let moved = self.local.rename(&locator.path, &to.path(), stamp).await;
                 moved.map_err(local_failure)?
             }
-            Side::Remote => self.relocate_remote(from, to).await?,
+            Side::Remote => self.relocate_remote(key, from, to).await?,
         };
         Ok(Outcome::Placed(entry))
     }
 
     /// One call, or two where the service changes folder and name one at a time. The half-way name
-    /// may be taken in one order; then it is the other.
-    async fn relocate_remote(&self, from: &Expected, to: &Target) -> Result<Entry> {
+    /// may be taken in one order; then it is the other, or else a name of ours.
+    async fn relocate_remote(&self, key: u64, from: &Expected, to: &Target) -> Result<Entry> {
         let (locator, stamp) = (&from.locator, &from.stamp);
         let (old_parent, old_name) = match locator.path.split_last() {
             Some((path, name)) => (path, name),
@@ -65,8 +67,13 @@ impl Executor {
                 Err(error) => return Err(remote_failure(error)),
             }
         }
-        let text = format!("{}: the name is taken half-way", to.path());
-        Err(failure(FailureKind::Changed, Side::Remote, text))
+        let parked = park_name(key);
+        let entry = self.remote.relocate(locator, stamp, &here, &parked).await;
+        let entry = entry.map_err(remote_failure)?;
+        let half_way = half_way(&here, &entry, from);
+        let moved = self.remote.relocate(&half_way, &entry.stamp(), &to.parent, &parked).await;
+        let entry = moved.map_err(|error| Failure { unknown: true, ..remote_failure(error) })?;
+        self.second_step(&to.parent, &entry, from, to).await
     }
 
     async fn second_step(
@@ -76,12 +83,7 @@ impl Executor {
         from: &Expected,
         to: &Target,
     ) -> Result<Entry> {
-        let half_way = Locator {
-            id: Some(entry.item.clone()),
-            path: parent.path.join(&entry.name),
-            parent_id: parent.id.clone(),
-            kind: from.locator.kind,
-        };
+        let half_way = half_way(parent, entry, from);
         let moved = self.remote.relocate(&half_way, &entry.stamp(), &to.parent, &to.name).await;
         moved.map_err(|error| {
             // Half-way is a change as well: the folders must be looked at again.
@@ -128,6 +130,15 @@ impl Executor {
             Err(error) if error.kind == crate::local::FsErrorKind::NotFound => Ok(()),
             Err(error) => Err(local_failure(error)),
         }
+    }
+}
+
+fn half_way(parent: &Locator, entry: &Entry, from: &Expected) -> Locator {
+    Locator {
+        id: Some(entry.item.clone()),
+        path: parent.path.join(&entry.name),
+        parent_id: parent.id.clone(),
+        kind: from.locator.kind,
     }
 }
 

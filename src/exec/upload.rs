@@ -44,16 +44,25 @@ struct Source {
 
 impl Executor {
     pub(super) async fn upload(&self, key: u64, job: &Job, upload: &Upload<'_>) -> Result<Outcome> {
+        // The intent names this key, also if the session turns out to be of no use: whoever has to go
+        // on after a kill finds what was staged by it.
+        let key = upload.saved.map_or(key, |saved| saved.key);
         let saved = self.usable_session(upload).await;
-        let key = saved.as_ref().map_or(key, |saved| saved.request.key);
         let way = self.way(upload.over.is_some());
         let name = match way {
             Way::InPlace => upload.to.name.clone(),
             Way::Swap => super::commit::staged_name(key),
         };
         let lane = enter(&self.uploads).await;
-        let sent = self.transfer(key, job, upload, &name, way, saved).await?;
+        let sent = self.transfer(key, job, upload, &name, way, saved).await;
         drop(lane);
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(failed) if way == Way::Swap => {
+                return Err(self.withdraw(key, upload, failed).await);
+            }
+            Err(failed) => return Err(failed),
+        };
         let entry = match way {
             Way::InPlace => sent.entry,
             Way::Swap => Some(self.swap_in(key, sent.entry, upload.to, upload.over).await?),
@@ -64,6 +73,19 @@ impl Executor {
             return Err(failure(FailureKind::Corrupt, Side::Remote, text));
         }
         Ok(Outcome::Uploaded { entry, sent: sent.bytes, instant: sent.instant })
+    }
+
+    /// Removes the staged version of an upload that failed. If nobody can tell whether there is one,
+    /// or will be, the next start looks for it.
+    async fn withdraw(&self, key: u64, upload: &Upload<'_>, failed: Failure) -> Failure {
+        if failed.unknown {
+            return Failure { unfinished: true, ..failed };
+        }
+        if !failed.kind.ends_session() {
+            return failed;
+        }
+        let dropped = self.drop_staged(key, upload.to).await;
+        Failure { unfinished: dropped.is_err(), ..failed }
     }
 
     /// The session of an earlier try, if it is of the same content and has not ended.
@@ -115,11 +137,16 @@ impl Executor {
             None => None,
         };
         let mut reader = self.open_source(upload, 0).await?;
+        if way == Way::InPlace && self.remote.capabilities().instant_upload.is_some() {
+            self.look_before(upload).await?;
+        }
         let (session, outstanding) = match resumed {
             Some(resumed) => resumed,
             None => match self.remote.begin_upload(&request).await.map_err(remote_failure)? {
                 UploadStart::Instant(entry) => {
-                    reader.verify().await.map_err(local_failure)?;
+                    // The file is in place already, whatever became of its source.
+                    let verified = reader.verify().await.map_err(local_failure);
+                    verified.map_err(|failed| Failure { unknown: true, ..failed })?;
                     return Ok(Sent { entry, bytes: 0, instant: true });
                 }
                 UploadStart::Session(session) => {
@@ -135,6 +162,10 @@ impl Executor {
         } else {
             self.send_in_order(&session, upload, &outstanding.ranges, reader).await
         };
+        let sent = match sent {
+            Ok(()) if way == Way::InPlace => self.look_before(upload).await,
+            other => other,
+        };
         let finished = match sent {
             Ok(()) => self.remote.finish_upload(&session).await.map_err(remote_failure),
             Err(failure) => Err(failure),
@@ -148,6 +179,14 @@ impl Executor {
                 }
                 Err(failure)
             }
+        }
+    }
+
+    /// EE-05: what is replaced in one step must still be the version that was planned on.
+    async fn look_before(&self, upload: &Upload<'_>) -> Result<()> {
+        match upload.over {
+            Some(over) => self.check_unchanged(over).await,
+            None => Ok(()),
         }
     }
 

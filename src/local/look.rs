@@ -41,7 +41,8 @@ impl Root {
         }
         let fail = |errno| failure("list", dir, errno);
         let fd = self.walk(dir.as_str(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(fail)?;
-        let mut listing = Listing::default();
+        let of = stat_of(&fd).map_err(fail)?;
+        let mut listing = Listing { of: Some(self.item(&of)), ..Listing::default() };
         let mut buffer = Vec::with_capacity(64 * 1024);
         let mut items = RawDir::new(&fd, buffer.spare_capacity_mut());
         while let Some(item) = items.next() {
@@ -65,7 +66,7 @@ impl Root {
 
     fn add_item(&self, listing: &mut Listing, dir: &OwnedFd, name: &CStr) {
         let mut skip = |reason| {
-            let name = name.to_string_lossy().into_owned();
+            let name = legible(name.to_bytes());
             listing.skipped.push(Skipped { name, reason });
         };
         let stat = match fs::statx(dir, name, LOOK, STAT) {
@@ -219,7 +220,7 @@ fn rev(stat: &Statx) -> Rev {
     Rev::Stat { mtime_ns: nanoseconds(stat.stx_mtime), ctime_ns: nanoseconds(stat.stx_ctime) }
 }
 
-fn nanoseconds(at: StatxTimestamp) -> i64 {
+pub(super) fn nanoseconds(at: StatxTimestamp) -> i64 {
     at.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(at.tv_nsec))
 }
 
@@ -285,4 +286,12 @@ impl OpenedFile {
     pub(super) fn changed(&self) -> FsError {
         changed(&self.path)
     }
+}
+
+/// A name as a person may read it. Bytes that are no text are escaped, so that two names never look
+/// alike. (NM-04)
+fn legible(name: &[u8]) -> String {
+    name.utf8_chunks().fold(String::new(), |text, chunk| {
+        text + chunk.valid() + &chunk.invalid().escape_ascii().to_string()
+    })
 }

@@ -5,8 +5,11 @@
 
 pub mod flush;
 pub mod ignore;
+pub(crate) mod install;
 mod look;
 pub mod os;
+#[cfg(test)]
+mod races;
 mod rename;
 pub mod root;
 pub(crate) mod stage;
@@ -17,7 +20,7 @@ pub mod watch;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::tree::{ContentHash, Entry, HashAlgo, RelPath, Stamp};
+use crate::tree::{ContentHash, Entry, HashAlgo, ItemId, RelPath, Stamp};
 
 /// What went wrong on the disk, as far as somebody decides on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +94,7 @@ impl SkipReason {
 /// An item that a listing saw but cannot offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// As a person may see it; lossy where the name is not text.
+    /// As a person may see it; escaped where the name is not text.
     pub name: String,
     pub reason: SkipReason,
 }
@@ -99,6 +102,8 @@ pub struct Skipped {
 /// A complete listing of one folder. A listing that could not be completed is an error instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
+    /// The folder that was read, where the side can tell: its path may lead to another one by now.
+    pub of: Option<ItemId>,
     /// Sorted by name.
     pub entries: Vec<Entry>,
     pub skipped: Vec<Skipped>,
@@ -139,9 +144,9 @@ pub struct Sealed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     pub key: StageKey,
-    /// Set if this is not what was staged but the file that it displaced, as it is now: it may be
-    /// the only copy of something that a user wrote.
-    pub displaced: Option<Stamp>,
+    /// True if it holds a file that was displaced and is not the version that was to be replaced: it
+    /// may be the only copy of something that a user wrote.
+    pub displaced: bool,
 }
 
 /// What `install` found in the way, apart from what it expected.
@@ -191,12 +196,11 @@ pub trait LocalFs: Send + Sync + 'static {
         over: Option<&Stamp>,
         aside: &RelPath,
     ) -> Result<Installed>;
-    /// Removes a staged file that will not be installed. Nothing there is success.
+    /// Removes a staged file that will not be installed; the version that it replaced, if a kill left
+    /// that in the stage, goes to the trash. Nothing there is success.
     async fn discard(&self, key: StageKey) -> Result<()>;
     /// Staged files of earlier runs.
     async fn leftovers(&self) -> Result<Vec<Leftover>>;
-    /// Moves a displaced file to the trash, as the old version of `was`.
-    async fn retire(&self, key: StageKey, was: &RelPath) -> Result<()>;
     /// Gives a displaced file a name in the tree again; `Occupied` if the name is taken.
     async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()>;
 

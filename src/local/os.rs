@@ -342,19 +342,11 @@ impl LocalFs for OsFs {
     }
 
     async fn discard(&self, key: StageKey) -> Result<()> {
-        visit(&self.disk, move |disk| disk.stage.discard(&disk.root, key)).await
+        change(&self.disk, move |disk| disk.stage.discard(&disk.root, &disk.trash, key)).await
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>> {
         visit(&self.disk, |disk| disk.stage.leftovers(&disk.root)).await
-    }
-
-    async fn retire(&self, key: StageKey, was: &RelPath) -> Result<()> {
-        let was = was.clone();
-        change(&self.disk, move |disk| {
-            Ok(((), disk.stage.retire(&disk.root, &disk.trash, key, &was)?))
-        })
-        .await
     }
 
     async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()> {

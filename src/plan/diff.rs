@@ -35,7 +35,8 @@ enum Standing {
 pub(super) struct Diff<'a, 't> {
     target: &'t Target<'a>,
     occupants: Occupants<'a>,
-    copies: Copies<'a>,
+    /// Made when the first copy needs a name.
+    copies: Option<Copies<'a>>,
     /// Held for their names or by a brake.
     held: &'t HashSet<NodeId>,
     ops: BTreeMap<NodeId, Op>,
@@ -48,7 +49,7 @@ impl<'a, 't> Diff<'a, 't> {
         Diff {
             target,
             occupants: Occupants::new(target),
-            copies: Copies::new(target),
+            copies: None,
             held,
             ops: BTreeMap::new(),
             waiting: HashSet::new(),
@@ -178,7 +179,8 @@ impl<'a, 't> Diff<'a, 't> {
             }
             // The copy is to lie beside the version that keeps the name, so that goes first.
             Bytes::KeepBoth if Side::BOTH.into_iter().all(placed) => {
-                let copy = self.copies.name(self.target, &mut self.occupants, id, &goal.at);
+                let copies = self.copies.get_or_insert_with(|| Copies::new(self.target));
+                let copy = copies.name(self.target, &mut self.occupants, id, &goal.at);
                 op(Side::Local, Action::KeepBoth { copy }, Why::BothEdited)
             }
             Bytes::Agreed | Bytes::Take(_) | Bytes::KeepBoth => None,

@@ -139,7 +139,9 @@ fn content(base: Option<&Register>, local: &Content, remote: &Content, in_place:
         (Change::Edited, Change::Same) => Verdict::Take(Side::Local),
         (Change::Edited, Change::Edited) if same(local, remote) == Same::No => Verdict::Conflict,
         (Change::Edited, Change::Edited | Change::Unsure) => Verdict::Learn(Side::Remote),
-        (Change::Unsure, _) => Verdict::Learn(Side::Local),
+        (Change::Unsure, Change::Same | Change::Edited | Change::Unsure) => {
+            Verdict::Learn(Side::Local)
+        }
     }
 }
 
@@ -183,28 +185,31 @@ fn mirrored(node: &Node, source: Side, deletes: bool) -> Option<Goal> {
         (None, None) => None,
         (None, Some(_)) if deletes => None,
         (None, Some(left)) => Some(Goal::new(left.at(), Claim::Yielding)),
-        (Some(ours), None) => {
+        (Some(ours), None) => Some(Goal { claim: Claim::Leading, ..one_sided(ours, source) }),
+        (Some(ours), Some(_)) => {
             let mut goal = Goal::new(ours.at(), Claim::Leading);
-            if source == Side::Local && ours.content().is_unread() {
-                goal.stance = Stance::Learn(Side::Local);
+            match mirrored_content(node, source) {
+                Verdict::Agreed => {}
+                Verdict::Take(_) | Verdict::Conflict => goal.bytes = Bytes::Take(source),
+                Verdict::Learn(side) => goal.stance = Stance::Learn(side),
             }
             Some(goal)
         }
-        (Some(ours), Some(theirs)) => {
-            let mut goal = Goal::new(ours.at(), Claim::Leading);
-            let local_unread =
-                [ours, theirs][usize::from(source == Side::Remote)].content().is_unread();
-            match same(ours.content(), theirs.content()) {
-                Same::Yes => {}
-                Same::No if source == Side::Local && local_unread => {
-                    goal.stance = Stance::Learn(Side::Local);
-                }
-                Same::Unsure if local_unread => goal.stance = Stance::Learn(Side::Local),
-                Same::Unsure if source == Side::Local => goal.stance = Stance::Learn(Side::Remote),
-                Same::No | Same::Unsure => goal.bytes = Bytes::Take(source),
-            }
-            Some(goal)
-        }
+    }
+}
+
+/// The source's bytes count. An upload has to know them, and is only made if they differ; a download
+/// compares by itself, so only what is here has to be known.
+fn mirrored_content(node: &Node, source: Side) -> Verdict {
+    let (Some(local), Some(remote)) = (&node.local, &node.remote) else { return Verdict::Agreed };
+    let local_unread = local.content().is_unread();
+    match (same(local.content(), remote.content()), source) {
+        (Same::Yes, _) => Verdict::Agreed,
+        (Same::No | Same::Unsure, Side::Local) if local_unread => Verdict::Learn(Side::Local),
+        (Same::No, Side::Local) => Verdict::Take(Side::Local),
+        (Same::Unsure, Side::Local) => Verdict::Learn(Side::Remote),
+        (Same::Unsure, Side::Remote) if local_unread => Verdict::Learn(Side::Local),
+        (Same::No | Same::Unsure, Side::Remote) => Verdict::Take(Side::Remote),
     }
 }
 

@@ -126,3 +126,6 @@ fn plan_of(
     let (ops, waiting) = diff::Diff::new(&target, &held).run();
     Plan { binds, ops, waiting, holds, brakes }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ pub(super) fn repair(target: &mut Target<'_>) -> Vec<Bind> {
     break_cycles(target);
     let mut binds = match target.constraints.mode.source() {
         Some(source) => take_over(target, source),
-        None => Vec::new(),
+        None => made_again(target),
     };
     if !binds.is_empty() {
         return binds;
@@ -136,9 +136,7 @@ fn take_over(target: &mut Target<'_>, source: Side) -> Vec<Bind> {
             continue;
         }
         if target.is_busy(id) || target.is_busy(there) {
-            let mut goal = Goal::new(&goal.at, Claim::Yielding);
-            goal.stance = Stance::Wait;
-            undecided.push((there, Some(goal)));
+            undecided.push(there);
             continue;
         }
         binds.push(match source {
@@ -146,8 +144,34 @@ fn take_over(target: &mut Target<'_>, source: Side) -> Vec<Bind> {
             Side::Remote => Bind { keep: there, newcomer: id },
         });
     }
-    target.fates.extend(undecided);
+    // A busy folder may not be listed yet: what is below the other one is not extra until it is.
+    while let Some(id) = undecided.pop() {
+        let Some(facet) = trees.facet(source.other(), id) else { continue };
+        if target.only_side(id) == Some(source.other()) {
+            let goal = Goal { stance: Stance::Wait, ..Goal::new(facet.at(), Claim::Yielding) };
+            target.fates.insert(id, Some(goal));
+        }
+        undecided.extend(trees.children(source.other(), id).map(|(_, child)| child));
+    }
     binds
+}
+
+/// What was deleted on one side and made again there before the deletion reached the other side, as
+/// when deletions are held and a person brings the files back, is one thing that was edited.
+fn made_again(target: &Target<'_>) -> Vec<Bind> {
+    let trees = target.trees;
+    let bind = |id: NodeId, goal: &Goal| {
+        let side = target.only_side(id).filter(|_| trees.base(id).is_none())?;
+        let there = trees.occupant(side.other(), &goal.at)?;
+        let is_doomed = target.fates.get(&there).is_some_and(Option::is_none);
+        let is_kin = trees.kind(there) == trees.kind(id) && trees.base(there).is_some();
+        let can = !target.is_busy(id) && !target.is_busy(there);
+        (is_doomed && is_kin && can).then_some(match side {
+            Side::Local => Bind { keep: id, newcomer: there },
+            Side::Remote => Bind { keep: there, newcomer: id },
+        })
+    };
+    target.goals().filter_map(|(id, goal)| bind(id, goal)).collect()
 }
 
 /// A place that more than one node claims.
@@ -158,14 +182,28 @@ struct Clash {
 }
 
 fn clashes(target: &Target<'_>) -> Vec<Clash> {
-    let mut claimed: BTreeMap<&Placement, Vec<NodeId>> = BTreeMap::new();
+    let mut last: HashMap<&Placement, NodeId> = HashMap::new();
+    let mut groups: BTreeMap<&Placement, Clash> = BTreeMap::new();
+    let of = |id| Clash { nodes: vec![id], has_agreed: false };
     for (id, goal) in target.goals().filter(|(id, _)| !target.is_agreed(*id)) {
-        claimed.entry(&goal.at).or_default().push(id);
+        if let Some(other) = last.insert(&goal.at, id) {
+            groups.entry(&goal.at).or_insert_with(|| of(other)).nodes.push(id);
+        }
+        if has_lent_its_name(target, id, goal) {
+            groups.entry(&goal.at).or_insert_with(|| of(id)).has_agreed = true;
+        }
     }
-    // An agreed node is on both sides, so looking at one is enough.
-    let agreed = |at| target.trees.occupant(Side::Local, at).is_some_and(|id| target.is_agreed(id));
-    let groups = claimed.into_iter().map(|(at, nodes)| Clash { has_agreed: agreed(at), nodes });
-    groups.filter(|clash| clash.nodes.len() > 1 || clash.has_agreed).collect()
+    groups.into_values().collect()
+}
+
+/// An agreed node is where it should be on both sides. It can only be in the way of one that it got
+/// the name from, and that wants it back.
+fn has_lent_its_name(target: &Target<'_>, id: NodeId, goal: &Goal) -> bool {
+    Side::BOTH.into_iter().any(|side| {
+        let is_parked = |facet: &Facet| facet.parked.is_some();
+        target.trees.facet(side, id).is_some_and(is_parked)
+            && target.trees.occupant(side, &goal.at).is_some_and(|other| target.is_agreed(other))
+    })
 }
 
 /// What two nodes at one place, one on each side, are to each other.

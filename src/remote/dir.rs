@@ -22,9 +22,10 @@ use super::{
     RemoteError, Result, SameName, UploadRequest, UploadSession, UploadStart, UploadStyle,
 };
 use crate::clock::Clock;
+use crate::local::install::marked;
 use crate::local::os::{Disk, OsOptions, change, visit};
 use crate::local::root::{OpenError, Symlinks};
-use crate::local::stage::{Stage, Unflushed, marked};
+use crate::local::stage::{Stage, Unflushed};
 use crate::local::transfer::{Reader, Writer};
 use crate::local::{FileReader, FsError, FsErrorKind, Installed, StageKey, StageWriter};
 use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
@@ -200,6 +201,9 @@ impl Remote for DirRemote {
     }
 
     async fn claim(&self, identity: &str) -> Result<()> {
+        if self.identity().await?.is_some() {
+            return Ok(());
+        }
         let identity = identity.to_owned();
         self.act(move |disk| disk.claim(&identity)).await
     }
@@ -338,7 +342,7 @@ impl Remote for DirRemote {
         let key = session.request.key;
         self.uploads().remove(&key);
         let stage = self.own_stage().await?;
-        self.look(move |disk| stage.discard(&disk.root, StageKey(key))).await
+        self.act(move |disk| stage.discard(&disk.root, &disk.trash, StageKey(key))).await
     }
 
     /// The stage of a killed process is cleared when its lock is taken over.

@@ -3,7 +3,10 @@
 //! A provider is one folder here and touches nothing else. Adapters keep no path cache and take no
 //! decisions: they map the engine's verbs to a service and its answers to `RemoteError`.
 
+pub mod auth;
 pub mod dir;
+pub mod disktop;
+pub mod http;
 
 use std::time::Duration;
 
@@ -218,6 +221,7 @@ pub struct UploadSession {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made once for each upload, and moved at once")]
 pub enum UploadStart {
     /// The service already had the bytes: no byte is sent.
     Instant(Option<Entry>),
@@ -262,7 +266,8 @@ pub trait Remote: Send + Sync + 'static {
     fn capabilities(&self) -> &Capabilities;
     /// `NotFound` if the root has no identity yet: `claim` gives it one.
     async fn account(&self) -> Result<Account>;
-    /// Gives the root an identity, where the service does not give one by itself.
+    /// Makes the remote the root of a new pair: gives it an identity and makes its folder, where they
+    /// are missing. Never called for a pair that was synced before.
     async fn claim(&self, _identity: &str) -> Result<()> {
         Ok(())
     }
@@ -304,6 +309,11 @@ pub trait Remote: Send + Sync + 'static {
     /// Succeeds if the item is already gone; `Changed` if it is not the expected version. A folder
     /// must be empty.
     async fn delete(&self, target: &Locator, expected: &Stamp) -> Result<()>;
+
+    /// Requests sent so far.
+    fn requests(&self) -> u64 {
+        0
+    }
 
     async fn quota(&self) -> Result<Quota> {
         Err(RemoteError::new(ErrorKind::Unsupported, "this remote does not tell its quota"))

@@ -53,7 +53,7 @@ impl ContentHash {
 
     /// Reads a hexadecimal hash, in either case; `None` if it is not one of that algorithm.
     pub fn from_hex(algo: HashAlgo, hex: &str) -> Option<ContentHash> {
-        if !hex.is_ascii() || hex.len() % 2 != 0 {
+        if !hex.is_ascii() || !hex.len().is_multiple_of(2) {
             return None;
         }
         let bytes: Option<Vec<u8>> = (0..hex.len())

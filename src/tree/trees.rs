@@ -305,8 +305,13 @@ impl Trees {
         }
         let children: Vec<NodeId> =
             self.children(Side::Remote, newcomer).map(|(_, child)| child).collect();
+        let agreed = self.base(newcomer).cloned();
         self.forget(newcomer);
         self.set_facet(Side::Remote, keep, Some(facet));
+        if self.base(keep).is_none() {
+            // It was deleted on the local side and made again there: still the same thing.
+            self.set_base(keep, agreed);
+        }
         let adopted = children.iter().filter_map(|child| {
             let facet = self.facet(Side::Remote, *child)?.clone();
             let at = Placement { parent: keep, name: facet.at().name.clone() };

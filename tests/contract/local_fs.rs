@@ -3,6 +3,8 @@
 //! Each function is one sentence of the contract, tried through the trait and through a user's own
 //! actions on the same disk. `local_fs_contract!` makes a test of each.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use foldsync::local::{
     FileReader, FsError, FsErrorKind, Installed, Leftover, LocalFs, SkipReason, StageKey,
@@ -161,7 +163,7 @@ fn clean(outcome: Result<Installed, FsError>) -> Entry {
 }
 
 async fn leftovers(fs: &dyn LocalFs) -> Vec<(u64, bool)> {
-    let of = |l: &Leftover| (l.key.0, l.displaced.is_some());
+    let of = |l: &Leftover| (l.key.0, l.displaced);
     fs.leftovers().await.unwrap().iter().map(of).collect()
 }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use foldsync::plan::{
     Action, BrakeLimits, ConflictPolicy, Constraints, Mode, Op, Plan, plan, plan_all,
 };
-use foldsync::tree::names::NameRules;
+use foldsync::tree::names::{CaseRule, Known, NameRules};
 use foldsync::tree::{
     Content, ContentHash, Digest, Facet, ItemId, Kind, Name, NodeId, Placement, Register, Rev,
     Side, Stamp, Trees,
@@ -274,8 +274,15 @@ impl World {
     }
 
     pub(crate) fn is_free(&self, side: Side, at: &Placement, but: Option<NodeId>) -> bool {
+        let rules = if side == Side::Local { &self.local_names } else { &self.remote_names };
+        let folds = rules.case == Known::Is(CaseRule::Insensitive);
+        let is_taken = |(name, id): (&Name, NodeId)| {
+            let alike = name.as_str().to_lowercase() == at.name.as_str().to_lowercase();
+            Some(id) != but && (*name == at.name || (folds && alike))
+        };
         self.trees.has(side, at.parent)
-            && self.trees.occupant(side, at).is_none_or(|id| Some(id) == but)
+            && rules.check(&at.name).is_ok()
+            && !self.trees.children(side, at.parent).any(is_taken)
     }
 
     // ---- users -----------------------------------------------------------------------------
@@ -319,8 +326,9 @@ impl World {
             }
             Deed::Swap => {
                 let other = random.pick(&ids);
-                if !self.trees.is_within(side, id, other) && !self.trees.is_within(side, other, id)
-                {
+                let nested =
+                    self.trees.is_within(side, id, other) || self.trees.is_within(side, other, id);
+                if !nested && self.can_swap(side, id, other) {
                     self.swap(side, id, other);
                 }
             }
@@ -333,6 +341,13 @@ impl World {
             }
             Deed::Retype => {}
         }
+    }
+
+    /// Where case is ignored, `a` may not come to lie beside another `A`.
+    fn can_swap(&self, side: Side, a: NodeId, b: NodeId) -> bool {
+        let place = |id| self.trees.facet(side, id).map(Facet::physical);
+        let (Some(of_a), Some(of_b)) = (place(a), place(b)) else { return false };
+        self.is_free(side, &of_a, Some(a)) && self.is_free(side, &of_b, Some(b))
     }
 
     /// Sometimes a change is seen before it is read.
@@ -376,6 +391,9 @@ impl World {
             }
             assert!(self.mode.deletes() || op.action != Action::Delete, "a backup deletes: {op:?}");
         }
+        let braked: HashSet<NodeId> = plan.brakes.iter().flat_map(|b| b.nodes.clone()).collect();
+        let on_brake = plan.ops.iter().find(|op| braked.contains(&op.node));
+        assert!(on_brake.is_none(), "{on_brake:?} is held by a brake");
         for bind in &plan.binds {
             assert!(!self.busy.contains(&bind.keep) && !self.busy.contains(&bind.newcomer));
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use foldsync::remote::{
-    Capabilities, CaseRule, DeleteKind, IdLife, Known, MoveSupport, NameRules, Namespace, SameName,
+    Capabilities, DeleteKind, IdLife, Known, MoveSupport, NameRules, Namespace, SameName,
     UploadRequest, UploadStyle,
 };
 use foldsync::tree::{Entry, HashAlgo, Hasher, ItemId, Kind, Name, RelPath, Rev, Side, Stamp};
@@ -28,7 +28,7 @@ pub(crate) struct Nature {
     pub(crate) id_life: IdLife,
     /// Items are addressed by path, as in a plain directory; otherwise by id.
     pub(crate) by_path: bool,
-    /// A replacing upload, a move and a delete check the version that they change.
+    /// An upload replaces only the version that it is meant to replace.
     pub(crate) conditional: bool,
     /// The answer to an upload says what was created.
     pub(crate) tells_created: bool,
@@ -39,6 +39,8 @@ pub(crate) struct Nature {
     pub(crate) lag_ms: u64,
     /// Bytes of one piece of a download, and of one range of an upload.
     pub(crate) piece: usize,
+    /// Ranges may be sent at once, and in any order.
+    pub(crate) parallel: bool,
 }
 
 impl Nature {
@@ -69,30 +71,65 @@ impl Nature {
             offset_pages: false,
             lag_ms: 0,
             piece: 1 << 20,
+            parallel: false,
         }
     }
 
     /// One of the services that the engine can work with.
     pub(crate) fn draw(dice: &mut Dice) -> Nature {
-        Nature {
-            page_size: *dice.pick(&[2, 3, 1000]).expect("not empty"),
-            piece: *dice.pick(&[3, 16, 1 << 20]).expect("not empty"),
-            ..Nature::directory()
+        match dice.below(10) {
+            0..4 => Nature {
+                page_size: *dice.pick(&[2, 3, 1000]).expect("not empty"),
+                piece: *dice.pick(&[3, 16, 1 << 20]).expect("not empty"),
+                ..Nature::directory()
+            },
+            4..6 => Nature::disk_top(dice),
+            6..8 => Nature::gokuai(dice),
+            _ => Nature::ctfile(dice),
         }
     }
 
     /// Like Disk.Top: md5 in listings, instant and resumable uploads, moves in two steps.
     pub(crate) fn disk_top(dice: &mut Dice) -> Nature {
+        let service = Nature::service(dice);
+        let declared = Capabilities {
+            content_hash: Some(HashAlgo::Md5),
+            instant_upload: Some(HashAlgo::Md5),
+            upload: UploadStyle::Ranges { resume: true },
+            ..service.declared
+        };
+        Nature { declared, parallel: true, ..service }
+    }
+
+    /// Like GoKuai: sha1, uploads in order that replace on demand, and ids that may be hashes of paths.
+    pub(crate) fn gokuai(dice: &mut Dice) -> Nature {
+        let service = Nature::service(dice);
+        let declared = Capabilities {
+            id_life: Known::Unknown,
+            same_name: Known::Is(SameName::Replaces),
+            content_hash: Some(HashAlgo::Sha1),
+            instant_upload: Some(HashAlgo::Sha1),
+            upload: UploadStyle::Ranges { resume: true },
+            ..service.declared
+        };
+        let lives = [IdLife::SurvivesMove, IdLife::ChangesOnMove];
+        let id_life = *dice.pick(&lives).expect("not empty");
+        Nature { declared, same_name: SameName::Replaces, id_life, ..service }
+    }
+
+    /// Like CTFile: no hash, uploads in one piece.
+    pub(crate) fn ctfile(dice: &mut Dice) -> Nature {
+        Nature::service(dice)
+    }
+
+    /// What the services have in common.
+    fn service(dice: &mut Dice) -> Nature {
         let open =
             [SameName::Replaces, SameName::AutoRenames, SameName::Rejects, SameName::Duplicates];
         let declared = Capabilities {
             same_name: Known::Unknown,
             delete: Known::Unknown,
             moves: MoveSupport::TwoStep,
-            content_hash: Some(HashAlgo::Md5),
-            instant_upload: Some(HashAlgo::Md5),
-            upload: UploadStyle::Ranges { resume: true },
-            names: NameRules { case: Known::Is(CaseRule::Sensitive), ..NameRules::POSIX },
             ..Nature::directory().declared
         };
         Nature {
@@ -142,7 +179,10 @@ pub(crate) struct Cost {
 }
 
 struct State {
+    marker: Option<String>,
     items: Items,
+    /// What the engine saw when it looked an item up, since it began to replace it.
+    looks: BTreeMap<ItemId, Stamp>,
     /// Earlier states, with the millisecond at which each ended: what stale listings show.
     past: VecDeque<(u64, Items)>,
     /// Contents in the recycle bin, deleted or replaced by the engine.
@@ -162,7 +202,9 @@ pub(crate) struct SimCloud {
 impl SimCloud {
     pub(crate) fn new(hub: Arc<Hub>, nature: Nature) -> Arc<SimCloud> {
         let state = State {
+            marker: None,
             items: Items::new(),
+            looks: BTreeMap::new(),
             past: VecDeque::new(),
             bin: Vec::new(),
             sessions: BTreeMap::new(),

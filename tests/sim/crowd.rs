@@ -120,10 +120,11 @@ impl Crowd {
         if both {
             let users = self.users(side.other());
             for (path, content) in self.users(side).tree() {
-                match content {
-                    Some(content) => users.write(&path, content),
-                    None => users.mkdir(&path),
+                let act = match content {
+                    Some(content) => Act::Write(path, content),
+                    None => Act::Mkdir(path),
                 };
+                act.perform(&self.hub, users);
             }
         }
         both

@@ -5,7 +5,7 @@
 
 mod port;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -54,7 +54,6 @@ fn error<T>(kind: FsErrorKind, what: impl std::fmt::Display) -> Result<T> {
 enum Body {
     File(Bytes),
     Dir(BTreeMap<Name, u64>),
-    Link,
 }
 
 #[derive(Clone)]
@@ -77,6 +76,8 @@ struct Image {
     inodes: BTreeMap<u64, Arc<Inode>>,
     /// By operation, and whether it is what an install displaced.
     stage: BTreeMap<(u64, bool), u64>,
+    /// Displaced files that are the version that was to be replaced.
+    replaced: BTreeSet<u64>,
     trash: Vec<u64>,
     marker: Option<String>,
 }
@@ -89,7 +90,7 @@ impl Image {
     fn children(&self, ino: u64) -> Option<&BTreeMap<Name, u64>> {
         match self.body(ino) {
             Some(Body::Dir(children)) => Some(children),
-            Some(Body::File(_) | Body::Link) | None => None,
+            Some(Body::File(_)) | None => None,
         }
     }
 
@@ -134,7 +135,7 @@ impl Image {
         let dir = self.find(&dir)?;
         match self.edit(dir).map(|i| &mut i.body) {
             Some(Body::Dir(children)) => children.remove(&name),
-            Some(Body::File(_) | Body::Link) | None => None,
+            Some(Body::File(_)) | None => None,
         }
     }
 
@@ -165,7 +166,7 @@ impl Image {
                 let rev = Rev::Stat { mtime_ns: inode.mtime_ns, ctime_ns: inode.ctime_ns };
                 (rev, bytes.len() as u64)
             }
-            Body::Dir(_) | Body::Link => (Rev::FOLDER, 0),
+            Body::Dir(_) => (Rev::FOLDER, 0),
         };
         Some(Stamp { item, rev, size })
     }
@@ -175,7 +176,6 @@ impl Image {
         let kind = match self.body(ino)? {
             Body::File(_) => Kind::File,
             Body::Dir(_) => Kind::Dir,
-            Body::Link => return None,
         };
         let Stamp { item, rev, size } = self.stamp(ino)?;
         Some(Entry { name: name.clone(), kind, size, hash: None, item, rev })
@@ -184,7 +184,7 @@ impl Image {
     fn content(&self, ino: u64) -> Option<Bytes> {
         match self.body(ino)? {
             Body::File(bytes) => Some(bytes.clone()),
-            Body::Dir(_) | Body::Link => None,
+            Body::Dir(_) => None,
         }
     }
 }
@@ -222,6 +222,7 @@ impl SimDisk {
         let image = Image {
             inodes: BTreeMap::from([(ROOT, Arc::new(root))]),
             stage: BTreeMap::new(),
+            replaced: BTreeSet::new(),
             trash: Vec::new(),
             marker: None,
         };
@@ -294,11 +295,6 @@ impl SimDisk {
     /// The root is not there for a while.
     pub(crate) fn unmount(&self, unmounted: bool) {
         self.lock().unmounted = unmounted;
-    }
-
-    /// Puts a symbolic link at a free path.
-    pub(crate) fn make_link(&self, path: &str) -> bool {
-        self.insert(path, Body::Link)
     }
 
     /// Takes the power away: what was not flushed is lost, from some moment on. Content that was
@@ -402,9 +398,7 @@ impl Users for SimDisk {
         let state = self.lock();
         let mut tree = Tree::new();
         state.image.walk(ROOT, &RelPath::root(), &mut |path, ino| {
-            if !matches!(state.image.body(ino), Some(Body::Link)) {
-                tree.insert(path.as_str().to_owned(), state.image.content(ino));
-            }
+            tree.insert(path.as_str().to_owned(), state.image.content(ino));
         });
         tree
     }

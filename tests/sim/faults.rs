@@ -115,6 +115,15 @@ pub(crate) enum Pace {
     Erratic,
 }
 
+/// What becomes of the event log, beside its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trace {
+    Off,
+    Kept,
+    /// Shown as it happens, for days that do not end.
+    Shown,
+}
+
 /// Names one start of the engine: calls of a killed one never act again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Life(pub(crate) u64);
@@ -129,7 +138,8 @@ struct Inner {
     dead: bool,
     seen: u64,
     skew_ns: i64,
-    log: Option<Vec<String>>,
+    trace: Trace,
+    log: Vec<String>,
     digest: std::hash::DefaultHasher,
     violations: Vec<String>,
 }
@@ -151,8 +161,8 @@ pub(crate) struct Hub {
 const EPOCH_NS: i64 = 1_767_225_600_000_000_000;
 
 impl Hub {
-    /// Must be made inside the runtime whose time it tells. With `trace`, the log is also kept as text.
-    pub(crate) fn new(seed: u64, odds: Odds, pace: Pace, trace: bool) -> Hub {
+    /// Must be made inside the runtime whose time it tells.
+    pub(crate) fn new(seed: u64, odds: Odds, pace: Pace, trace: Trace) -> Hub {
         Hub {
             inner: Mutex::new(Inner {
                 dice: Dice::new(seed, 1),
@@ -164,7 +174,8 @@ impl Hub {
                 dead: false,
                 seen: 0,
                 skew_ns: 0,
-                log: trace.then(Vec::new),
+                trace,
+                log: Vec::new(),
                 digest: std::hash::DefaultHasher::new(),
                 violations: Vec::new(),
             }),
@@ -328,8 +339,10 @@ impl Hub {
         let line = format!("{at_ms:>8} {event}");
         inner.digest.write(line.as_bytes());
         inner.seen += 1;
-        if let Some(log) = &mut inner.log {
-            log.push(line);
+        match inner.trace {
+            Trace::Off => {}
+            Trace::Kept => inner.log.push(line),
+            Trace::Shown => println!("{line}"),
         }
     }
 
@@ -338,7 +351,7 @@ impl Hub {
     }
 
     pub(crate) fn take_log(&self) -> Vec<String> {
-        self.lock().log.take().unwrap_or_default()
+        std::mem::take(&mut self.lock().log)
     }
 
     /// Something that must never happen has happened.

@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 
 use super::cloud::{CloudPort, Nature, SimCloud};
 use super::disk::{DiskPort, DiskTraits, SimDisk};
-use super::faults::{Dice, Hub, Life, Odds, Pace};
+use super::faults::{Dice, Hub, Life, Odds, Pace, Trace};
 use super::users::Users;
 
 fn run<T>(odds: Odds, body: impl AsyncFnOnce(Arc<Hub>) -> T) -> T {
@@ -21,7 +21,7 @@ fn run<T>(odds: Odds, body: impl AsyncFnOnce(Arc<Hub>) -> T) -> T {
         .start_paused(true)
         .build()
         .expect("a runtime can be built");
-    runtime.block_on(async { body(Arc::new(Hub::new(7, odds, Pace::Jittery, false))).await })
+    runtime.block_on(async { body(Arc::new(Hub::new(7, odds, Pace::Jittery, Trace::Off))).await })
 }
 
 fn path(text: &str) -> RelPath {
@@ -92,9 +92,11 @@ fn a_kill_between_exchange_and_trash_leaves_the_displaced_file_in_the_stage() {
         }
         assert_eq!(text(&*disk, "a").as_deref(), Some("new"));
         assert_eq!(disk.set_aside(), [Bytes::from("old")]);
-        let port = DiskPort::new(disk, hub.begin_life(None));
+        let port = DiskPort::new(disk.clone(), hub.begin_life(None));
         let left = port.leftovers().await.expect("readable");
-        assert!(left.len() == 1 && left[0].displaced.is_some());
+        assert!(left.len() == 1 && !left[0].displaced);
+        port.discard(left[0].key).await.expect("the old version goes to the trash");
+        assert_eq!(disk.set_aside(), [Bytes::from("old")]);
     });
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use foldsync::tree::{HashAlgo, Hasher, Side};
 
-use super::cloud::SimCloud;
+use super::cloud::{Cost, SimCloud};
 use super::disk::SimDisk;
 use super::faults::Hub;
 use super::users::{Tree, Users};
@@ -15,6 +15,8 @@ use super::users::{Tree, Users};
 /// Every content that a user wrote, and whether a user took it away again.
 #[derive(Default)]
 pub(crate) struct Ledger {
+    /// Content bytes that transfers may take: up, and down.
+    fair: [u64; 2],
     contents: BTreeMap<Bytes, Fate>,
     serial: u64,
 }
@@ -23,6 +25,10 @@ pub(crate) struct Ledger {
 enum Fate {
     Owed,
     TakenByUser,
+    /// Written again after it was taken: the engine may still be busy with the taking.
+    OwedAgain,
+    /// Only a version store may have it.
+    Hidden,
 }
 
 impl Ledger {
@@ -39,8 +45,21 @@ impl Ledger {
     pub(crate) fn written(&mut self, content: &Bytes) {
         // Nothing is lost with an empty file that its name does not tell.
         if !content.is_empty() {
-            self.contents.insert(content.clone(), Fate::Owed);
+            let fate = self.contents.entry(content.clone()).or_insert(Fate::Owed);
+            if *fate == Fate::TakenByUser {
+                *fate = Fate::OwedAgain;
+            }
         }
+    }
+
+    /// Bytes that users wrote, or took away (the other side may bring them back), on a side.
+    pub(crate) fn moved_by_user(&mut self, side: Side, written: usize, taken: usize) {
+        let (up, down) = match side {
+            Side::Local => (written, taken),
+            Side::Remote => (taken, written),
+        };
+        self.fair[0] += up as u64;
+        self.fair[1] += down as u64;
     }
 
     pub(crate) fn taken(&mut self, content: &Bytes) {
@@ -49,16 +68,28 @@ impl Ledger {
         }
     }
 
+    fn hidden(&mut self, content: &Bytes) {
+        if let Some(fate) = self.contents.get_mut(content) {
+            *fate = Fate::Hidden;
+        }
+    }
+
     pub(crate) fn is_known(&self, content: &Bytes) -> bool {
         content.is_empty() || self.contents.contains_key(content)
     }
 
-    pub(crate) fn is_owed(&self, content: &Bytes) -> bool {
+    /// Whether no user ever took it away.
+    fn is_untouched(&self, content: &Bytes) -> bool {
         self.contents.get(content) == Some(&Fate::Owed)
     }
 
-    pub(crate) fn owed(&self) -> impl Iterator<Item = &Bytes> {
-        self.contents.iter().filter(|(_, fate)| **fate == Fate::Owed).map(|(content, _)| content)
+    /// What must be somewhere, and whether users must see it there.
+    fn owed(&self) -> impl Iterator<Item = (&Bytes, bool)> {
+        self.contents.iter().filter_map(|(content, fate)| match fate {
+            Fate::Owed | Fate::OwedAgain => Some((content, true)),
+            Fate::Hidden => Some((content, false)),
+            Fate::TakenByUser => None,
+        })
     }
 }
 
@@ -67,8 +98,9 @@ impl Hub {
     /// copy must be in sight: on this side, or on the other one, but elsewhere; there, a user has
     /// moved it, and that will be seen.
     pub(crate) fn removed_by_engine(&self, side: Side, path: &str, content: &Bytes, left: usize) {
-        let owed = self.ledger.lock().expect("the ledger is never poisoned").is_owed(content);
-        if !owed || left > 0 {
+        let untouched =
+            self.ledger.lock().expect("the ledger is never poisoned").is_untouched(content);
+        if !untouched || left > 0 {
             return;
         }
         let other = self.sight(side.other());
@@ -76,6 +108,11 @@ impl Hub {
         if other.get(path).is_some_and(has_it) || !other.values().any(has_it) {
             self.violate(format!("S2: the engine removed {content:?} at {path} on {side}"));
         }
+    }
+
+    /// A race that nobody can close hid content: it must not be lost, but it is not in sight.
+    pub(crate) fn hidden_by_race(&self, content: &Bytes) {
+        self.ledger.lock().expect("the ledger is never poisoned").hidden(content);
     }
 
     /// S11: the engine showed content to users: it must be complete.
@@ -97,7 +134,8 @@ pub(crate) fn check_nothing_lost(hub: &Hub, disk: &SimDisk, cloud: &SimCloud) {
     }
     let lost: Vec<Bytes> = {
         let ledger = hub.ledger.lock().expect("the ledger is never poisoned");
-        ledger.owed().filter(|content| !there.contains(*content)).cloned().collect()
+        let lost = ledger.owed().filter(|(content, _)| !there.contains(*content));
+        lost.map(|(content, _)| content.clone()).collect()
     };
     for content in lost {
         hub.violate(format!("S1: {content:?} is nowhere"));
@@ -105,15 +143,15 @@ pub(crate) fn check_nothing_lost(hub: &Hub, disk: &SimDisk, cloud: &SimCloud) {
 }
 
 /// S1 and S3 at rest: both sides are equal, and what is owed is in sight.
-pub(crate) fn check_rest(hub: &Hub, disk: &SimDisk, cloud: &SimCloud) {
-    let (local, remote) = (disk.tree(), cloud.tree());
+pub(crate) fn check_rest(hub: &Hub, local: &Tree, remote: &Tree) {
     if local != remote {
-        hub.violate(format!("S3: not equal at rest: {}", difference(&local, &remote)));
+        hub.violate(format!("S3: not equal at rest: {}", difference(local, remote)));
     }
     let there: BTreeSet<&Bytes> = local.values().chain(remote.values()).flatten().collect();
     let hidden: Vec<Bytes> = {
         let ledger = hub.ledger.lock().expect("the ledger is never poisoned");
-        ledger.owed().filter(|content| !there.contains(content)).cloned().collect()
+        let hidden = ledger.owed().filter(|(content, seen)| *seen && !there.contains(content));
+        hidden.map(|(content, _)| content.clone()).collect()
     };
     for content in hidden {
         hub.violate(format!("S1: {content:?} is not in sight at rest"));
@@ -123,6 +161,10 @@ pub(crate) fn check_rest(hub: &Hub, disk: &SimDisk, cloud: &SimCloud) {
             hub.violate(format!("a name of our own is left at rest: {path}"));
         }
     }
+}
+
+/// No download that nobody will install.
+pub(crate) fn check_nothing_staged(hub: &Hub, disk: &SimDisk) {
     if !disk.staged().is_empty() {
         hub.violate(format!("left in the stage at rest: {:?}", disk.staged()));
     }
@@ -138,6 +180,16 @@ fn difference(local: &Tree, remote: &Tree) -> String {
     lines.join("; ")
 }
 
+/// S10: nothing was transferred twice. What comes down may be read once to compare it, and once to
+/// keep it.
+pub(crate) fn check_economy(hub: &Hub, cost: Cost) {
+    let [up, down] = hub.ledger.lock().expect("the ledger is never poisoned").fair;
+    if cost.bytes_up > up || cost.bytes_down > 2 * down {
+        let Cost { bytes_up, bytes_down, .. } = cost;
+        hub.violate(format!("S10: {bytes_up} bytes up for {up}, {bytes_down} down for {down}"));
+    }
+}
+
 /// How many conflict copies there are.
 pub(crate) fn conflict_copies(tree: &Tree) -> usize {
     tree.keys().filter(|path| path.contains(".conflict-")).count()
@@ -149,12 +201,14 @@ pub(crate) fn check_base(hub: &Hub, db: &std::path::Path, agreed: &Tree) {
         Ok(base) => base,
         Err(error) => return hub.violate(format!("S14: the database cannot be read: {error}")),
     };
-    let hash = |bytes: &Bytes| Hasher::of(HashAlgo::Sha256, bytes).bytes().to_vec();
-    let md5 = |bytes: &Bytes| Hasher::of(HashAlgo::Md5, bytes).bytes().to_vec();
+    let is_of = |hash: &[u8], bytes: &Bytes| {
+        let algos = [HashAlgo::Md5, HashAlgo::Sha1, HashAlgo::Sha256];
+        algos.into_iter().any(|algo| Hasher::of(algo, bytes).bytes() == hash)
+    };
     for path in base.keys().chain(agreed.keys()).collect::<BTreeSet<_>>() {
         let same = match (base.get(path), agreed.get(path)) {
             (Some(None), Some(None)) => true,
-            (Some(Some(base)), Some(Some(there))) => *base == hash(there) || *base == md5(there),
+            (Some(Some(base)), Some(Some(there))) => is_of(base, there),
             _ => false,
         };
         if !same {

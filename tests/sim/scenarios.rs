@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::cloud::Nature;
 use super::crowd::swap;
 use super::disk::DiskTraits;
-use super::faults::{Hub, Odds, Pace};
+use super::faults::{Hub, Odds, Pace, Trace};
 use super::oracle::{check_nothing_lost, conflict_copies};
 use super::users::{Act, Users};
 use super::world::{End, World, in_virtual_time, scratch};
@@ -60,7 +60,7 @@ fn at_each_step(steps: u64, base: &[(&str, &str)], tell: impl AsyncFn(&mut Story
 fn tell_once(seed: u64, pace: Pace, base: &[(&str, &str)], tell: &impl AsyncFn(&mut Story)) {
     in_virtual_time(async {
         let scratch = scratch();
-        let hub = Arc::new(Hub::new(seed, Odds::default(), pace, true));
+        let hub = Arc::new(Hub::new(seed, Odds::default(), pace, Trace::Kept));
         let nature = Nature { piece: 2, ..Nature::directory() };
         let traits = DiskTraits { read_max: 2, ..DiskTraits::PLAIN };
         let mut story = Story { world: World::new(hub, traits, nature, scratch.path()) };
@@ -377,7 +377,7 @@ fn a_fresh_upload_that_listings_do_not_show_yet_is_not_a_deletion() {
         in_virtual_time(async {
             let scratch = scratch();
             let odds = Odds { stale: 500, ..Odds::default() };
-            let hub = Arc::new(Hub::new(seed, odds, Pace::Jittery, true));
+            let hub = Arc::new(Hub::new(seed, odds, Pace::Jittery, Trace::Kept));
             let nature = Nature { lag_ms: 30_000, ..Nature::directory() };
             let world = World::new(hub, DiskTraits::PLAIN, nature, scratch.path());
             let mut story = Story { world };

@@ -54,13 +54,25 @@ impl Act {
         };
         if done {
             hub.note(format_args!("{} user: {self:?}", users.side()));
-            self.record(hub, &before);
+            self.record(hub, users.side(), &before);
         }
         done
     }
 
-    fn record(&self, hub: &Hub, before: &Tree) {
+    fn record(&self, hub: &Hub, side: Side, before: &Tree) {
+        if let Act::Write(path, content) | Act::Replace(path, content) = self
+            && before.get(path) == Some(&Some(content.clone()))
+        {
+            // The same bytes again are no new version: whoever deletes or edits the file still may.
+            return;
+        }
         let mut ledger = hub.ledger.lock().expect("the ledger is never poisoned");
+        let written = match self {
+            Act::Write(_, content) | Act::Replace(_, content) => content.len(),
+            // A new time makes a service without hashes look like it has new content.
+            Act::Touch(path) => before.get(path).cloned().flatten().map_or(0, |c| c.len()),
+            Act::Mkdir(_) | Act::Rename(..) | Act::Remove(_) => 0,
+        };
         let taken: Vec<Bytes> = match self {
             Act::Write(path, _) | Act::Replace(path, _) | Act::Rename(_, path) => {
                 before.get(path).cloned().flatten().into_iter().collect()
@@ -68,6 +80,7 @@ impl Act {
             Act::Remove(path) => below(before, path).filter_map(|(_, c)| c.clone()).collect(),
             Act::Mkdir(_) | Act::Touch(_) => Vec::new(),
         };
+        ledger.moved_by_user(side, written, taken.iter().map(Bytes::len).sum());
         for content in &taken {
             ledger.taken(content);
         }

@@ -16,9 +16,9 @@ use foldsync::tree::Side;
 use super::cloud::{CloudPort, Nature, SimCloud};
 use super::crowd::Crowd;
 use super::disk::{DiskPort, DiskTraits, SimDisk};
-use super::faults::{Dice, Hub, Odds, Pace, SimClock};
+use super::faults::{Dice, Hub, Odds, Pace, SimClock, Trace};
 use super::oracle;
-use super::users::Users;
+use super::users::{Tree, Users};
 
 /// What became of a day.
 #[derive(Debug)]
@@ -26,8 +26,6 @@ pub(crate) struct Report {
     pub(crate) violations: Vec<String>,
     /// Equal for equal seeds.
     pub(crate) digest: u64,
-    /// Readable, when it was asked for.
-    pub(crate) log: Vec<String>,
     pub(crate) kills: u64,
     pub(crate) runs: u64,
     pub(crate) acts: u64,
@@ -42,6 +40,8 @@ pub(crate) struct World {
     db: PathBuf,
     runs: u64,
     kills: u64,
+    /// Whether a state database was lost: nobody knows any more what has its names on the remote.
+    forgot: bool,
     /// Steps of the longest run so far: where in a run something may strike.
     reach: u64,
 }
@@ -74,6 +74,7 @@ impl World {
             db: folder.join("pair.db"),
             runs: 0,
             kills: 0,
+            forgot: false,
             reach: 60,
             hub,
         }
@@ -118,10 +119,10 @@ impl World {
         match (&end, kill_after) {
             (End::Killed, None) => self.hub.violate(format!("S8: no end after {steps} steps")),
             (End::Killed, Some(_)) => self.kills += 1,
-            (End::Done(_), _) => {
+            (End::Done(result), _) => {
                 self.reach = self.reach.max(steps);
                 let sessions = self.cloud.sessions(life);
-                if sessions > 0 && self.hub.is_calm() {
+                if sessions > 0 && result.is_ok() && self.hub.is_calm() {
                     self.hub.violate(format!("{sessions} uploads were begun and left"));
                 }
             }
@@ -138,16 +139,26 @@ impl World {
             tokio::time::sleep(Duration::from_secs(86_400)).await;
             if let End::Done(result) = self.start(None).await {
                 match *result {
-                    Ok(_) if self.disk.tree() == self.cloud.tree() => break,
+                    Ok(_) if self.disk.tree() == self.cloud_at_rest() => break,
                     Ok(_) => {}
                     Err(error) => self.hub.violate(format!("S3: all is calm, but {error}")),
                 }
             }
         }
-        oracle::check_rest(&self.hub, &self.disk, &self.cloud);
+        oracle::check_rest(&self.hub, &self.disk.tree(), &self.cloud_at_rest());
+        oracle::check_nothing_staged(&self.hub, &self.disk);
         oracle::check_nothing_lost(&self.hub, &self.disk, &self.cloud);
         oracle::check_base(&self.hub, &self.db, &self.disk.tree());
         self.check_quiet().await;
+    }
+
+    /// The cloud without what a lost database had staged there.
+    fn cloud_at_rest(&self) -> Tree {
+        let mut tree = self.cloud.tree();
+        if self.forgot {
+            tree.retain(|path, _| !path.contains(".foldsync-") || path.contains(".foldsync-park"));
+        }
+        tree
     }
 
     /// S4: one more run changes nothing and moves nothing. A file that was written as it was read may
@@ -175,7 +186,8 @@ impl World {
     }
 
     /// The database is gone.
-    pub(crate) fn drop_database(&self) {
+    pub(crate) fn drop_database(&mut self) {
+        self.forgot = true;
         self.hub.note(format_args!("the database is deleted"));
         for end in ["", "-wal", "-shm"] {
             let mut path = self.db.clone().into_os_string();
@@ -188,7 +200,6 @@ impl World {
         Report {
             violations: self.hub.violations(),
             digest: self.hub.digest(),
-            log: self.hub.take_log(),
             kills: self.kills,
             runs: self.runs,
             acts,
@@ -207,6 +218,7 @@ fn settings() -> PairSettings {
         lanes: Lanes { uploads: 2, downloads: 2, structure: 4 },
         max_transfer: None,
         max_duration: None,
+        settle: None,
     }
 }
 
@@ -267,7 +279,7 @@ impl Weather {
 }
 
 /// Lives through the day of a seed.
-pub(crate) fn day(seed: u64, folder: &Path, trace: bool) -> Report {
+pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
     in_virtual_time(async {
         let mut dice = Dice::new(seed, 2);
         let odds = Odds::draw(&mut dice);
@@ -275,23 +287,32 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: bool) -> Report {
         let traits = DiskTraits::draw(&mut dice);
         let nature = Nature::draw(&mut dice);
         let weather = Weather::draw(&mut dice);
+        let odds_of_doubt = odds.reply_lost + odds.reply_late + odds.disk_io_late > 0;
+        let calm = odds == Odds::default();
         let hub = Arc::new(Hub::new(seed, odds, pace, trace));
         let mut world = World::new(hub.clone(), traits, nature, folder);
         let users = Dice::new(seed, 3);
         let crowd = Crowd::new(hub.clone(), world.disk.clone(), world.cloud.clone(), users);
         let crowd = Arc::new(crowd);
         let mut agreed = !crowd.settle_in();
+        let mut lost_database = false;
         for _ in 0..weather.rounds {
             world.round(&crowd, &weather, &mut dice).await;
             if dice.chance(weather.lose_database) {
                 world.drop_database();
                 agreed = false;
+                lost_database = true;
             }
         }
         crowd.finish();
         world.settle().await;
+        if calm && world.kills == 0 && weather.busy + weather.deny == 0 && !lost_database {
+            oracle::check_economy(&hub, world.cloud.cost());
+        }
         let copies = oracle::conflict_copies(&world.disk.tree());
-        if copies > 0 && agreed && crowd.sides().len() == 1 {
+        // After a kill or a lost answer, what the engine did may look like somebody else's doing.
+        let witnessed = world.kills == 0 && weather.busy == 0 && !odds_of_doubt;
+        if copies > 0 && agreed && witnessed && crowd.sides().len() == 1 {
             hub.violate(format!("S6: {copies} conflict copies, but only one side was changed"));
         }
         world.report(crowd.acts())

@@ -113,6 +113,7 @@ fn headline(pair: &PairStatus) -> String {
         },
         State::Waiting => "Waiting".to_owned(),
         State::Paused => "Paused".to_owned(),
+        State::Held if pair.held.is_empty() => "Held".to_owned(),
         State::Held => format!("Held: {}", held_counts(pair)),
         State::Offline => "Offline".to_owned(),
         State::AuthExpired => "Login expired".to_owned(),
@@ -136,8 +137,10 @@ fn detail(pair: &PairStatus, now: Timestamp) -> String {
         State::Idle | State::Scanning | State::Planning => files(),
         State::Syncing => transfer(pair),
         State::Held => {
+            // A root that is not there leaves nothing to approve: the message says so.
+            let message = || pair.message.as_deref().map(printable).unwrap_or_default();
             let first = pair.held.first();
-            first.map_or_else(String::new, |held| {
+            first.map_or_else(message, |held| {
                 format!("approve with: foldsync held show {}", held.id)
             })
         }

@@ -80,6 +80,18 @@ impl CloudPort {
         Ok(())
     }
 
+    /// EE-05: what an upload replaces must have been looked at just before: then only what happens while
+    /// the request is under way can be hidden by it.
+    fn expect_looked(&self, request: &UploadRequest) {
+        let state = self.lock();
+        let Some((target, stamp)) = &request.over else { return };
+        let was_seen = target.id.as_ref().and_then(|id| state.looks.get(id)) == Some(stamp);
+        if !state.nature.conditional && state.expect(target, stamp).is_err() && !was_seen {
+            drop(state);
+            self.cloud.hub.violate(format!("EE-05: {} is replaced unseen", target.path));
+        }
+    }
+
     /// A request that only looks.
     async fn look<T>(&self, what: &str, act: impl FnOnce(&State) -> Result<T> + Send) -> Result<T>
     where
@@ -182,11 +194,10 @@ impl State {
         let Some(id) = self.locate(target) else {
             return fail(ErrorKind::NotFound, &target.path);
         };
-        let checks = self.nature.conditional || self.nature.by_path;
         let found = self.stamp(id);
         let same = found.as_ref() == Some(expected)
             || (self.is_dir(id) && found.is_some_and(|f| f.item == expected.item));
-        if checks && !same {
+        if !same {
             return fail(ErrorKind::Changed, &target.path);
         }
         Ok(id)
@@ -199,22 +210,27 @@ impl State {
             .map(|(id, item)| self.entry(*id, item))
             .collect();
         if !self.nature.offset_pages {
-            all.sort_by(|a, b| a.name.cmp(&b.name));
+            all.sort_by_key(place_of);
         }
         let start = match cursor {
             None => 0,
             Some(PageCursor(at)) if self.nature.offset_pages => at.parse().unwrap_or(0),
-            Some(PageCursor(after)) => all.partition_point(|e| e.name.as_str() <= after.as_str()),
+            Some(PageCursor(after)) => all.partition_point(|e| place_of(e) <= *after),
         };
         let end = all.len().min(start.saturating_add(self.nature.page_size));
         let mut entries = all.get(start..end).unwrap_or_default().to_vec();
         let next = (end < all.len()).then(|| {
-            let last = entries.last().map(|e| e.name.to_string()).unwrap_or_default();
+            let last = entries.last().map(place_of).unwrap_or_default();
             PageCursor(if self.nature.offset_pages { end.to_string() } else { last })
         });
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Page { listing: Listing { entries, ..Listing::default() }, next }
     }
+}
+
+/// Where an entry is in the order of names; there may be several of one name.
+fn place_of(entry: &Entry) -> String {
+    format!("{}\0{:?}", entry.name, entry.item)
 }
 
 impl Desk<'_> {
@@ -270,9 +286,16 @@ impl Desk<'_> {
             (Some(id), SameName::Replaces) => {
                 let (version, path) = (self.state.fresh(), self.state.path(id));
                 if let Some(item) = self.state.items.get_mut(&id) {
-                    let old = Item { content: content.clone(), version, ..item.clone() };
-                    let old = std::mem::replace(item, old);
-                    self.dropped(old, &path);
+                    let new = Item { content: content.clone(), version, ..item.clone() };
+                    let old = std::mem::replace(item, new);
+                    if self.state.nature.conditional {
+                        self.dropped(old, &path);
+                    } else {
+                        // EE-05: no such service lets us close this race of one request. What it
+                        // hides is in the version store.
+                        self.cloud.hub.hidden_by_race(&old.content);
+                        self.state.bin.push(old.content);
+                    }
                 }
                 return Ok(id);
             }
@@ -319,11 +342,20 @@ impl Remote for CloudPort {
     }
 
     async fn account(&self) -> Result<Account> {
-        self.look("account", |_| Ok(Account { key: "an account".to_owned() })).await
+        self.look("account", |state| match &state.marker {
+            Some(key) => Ok(Account { key: key.clone() }),
+            None => fail(ErrorKind::NotFound, "a marker"),
+        })
+        .await
     }
 
-    async fn claim(&self, _identity: &str) -> Result<()> {
-        fail(ErrorKind::Unsupported, "a marker")
+    async fn claim(&self, identity: &str) -> Result<()> {
+        let identity = identity.to_owned();
+        self.change("claim".to_owned(), move |desk| {
+            desk.state.marker.get_or_insert(identity);
+            Ok(())
+        })
+        .await
     }
 
     async fn list(&self, dir: &Locator, cursor: Option<PageCursor>) -> Result<Page> {
@@ -349,12 +381,17 @@ impl Remote for CloudPort {
         if !self.declared.stat {
             return fail(ErrorKind::Unsupported, "stat");
         }
-        self.look("stat", |state| {
-            let found = state.locate(target);
-            let item = found.and_then(|id| Some((id, state.items.get(&id)?)));
-            Ok(item.map(|(id, item)| state.entry(id, item)))
-        })
-        .await
+        let found = self
+            .look("stat", |state| {
+                let found = state.locate(target);
+                let item = found.and_then(|id| Some((id, state.items.get(&id)?)));
+                Ok(item.map(|(id, item)| state.entry(id, item)))
+            })
+            .await?;
+        if let Some(entry) = &found {
+            self.lock().looks.insert(entry.item.clone(), entry.stamp());
+        }
+        Ok(found)
     }
 
     async fn create_dir(&self, parent: &Locator, name: &Name) -> Result<Entry> {
@@ -379,6 +416,14 @@ impl Remote for CloudPort {
         }
         let (request, instant) = (request.clone(), self.declared.instant_upload);
         let life = self.life;
+        if instant.is_some() {
+            self.expect_looked(&request);
+        }
+        if let Some((target, _)) = &request.over
+            && let Some(id) = &target.id
+        {
+            self.lock().looks.remove(id);
+        }
         let what = format!("begin_upload {}/{}", request.parent.path, request.name);
         self.change(what, move |desk| {
             desk.state.locate_dir(&request.parent)?;
@@ -425,7 +470,7 @@ impl Remote for CloudPort {
                         .filter(|from| !parts.contains_key(from))
                         .map(|from| ByteRange { from, len: piece.min(size - from) })
                         .collect();
-                    Outstanding { ranges, parallel: true }
+                    Outstanding { ranges, parallel: state.nature.parallel }
                 }
             })
         })
@@ -469,6 +514,7 @@ impl Remote for CloudPort {
     }
 
     async fn finish_upload(&self, session: &UploadSession) -> Result<Option<Entry>> {
+        self.expect_looked(&session.request);
         let token = session.token.clone();
         let what = format!("finish_upload {token} {}", session.request.name);
         self.change(what, move |desk| {

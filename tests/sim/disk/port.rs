@@ -161,7 +161,7 @@ impl LocalFs for DiskPort {
             path: path.clone(),
             expected: expected.clone(),
             ino,
-            at: usize::try_from(from).unwrap(),
+            at: usize::try_from(from).expect("a small file"),
             last,
         }))
     }
@@ -209,7 +209,7 @@ impl LocalFs for DiskPort {
         self.lock().file(at, expected)?;
         // RACE: between this look and the exchange a user may write.
         self.pause().await;
-        let entry = self.exchange(sealed.key, at)?;
+        let entry = self.exchange(sealed.key, at, expected)?;
         self.pause().await;
         let kept = self.put_displaced(sealed.key, at, expected, aside)?;
         self.flush("install").await?;
@@ -221,16 +221,22 @@ impl LocalFs for DiskPort {
 
     async fn discard(&self, key: StageKey) -> Result<()> {
         self.enter("discard").await?;
-        let mut state = self.lock();
-        if let Some(ino) = state.image.stage.remove(&(key.0, false)) {
-            state.image.free(ino);
+        {
+            let mut state = self.lock();
+            if let Some(ino) = state.image.stage.remove(&(key.0, false)) {
+                state.image.free(ino);
+                state.changed();
+                state.commit();
+            }
+            let Some(ino) = state.image.stage.get(&(key.0, true)).copied() else { return Ok(()) };
+            if !state.image.replaced.contains(&ino) {
+                return error(FsErrorKind::Changed, format!("{} is what a user wrote", key.0));
+            }
+            state.image.stage.remove(&(key.0, true));
+            self.take(&mut state, ino, &RelPath::root());
             state.changed();
-            state.commit();
         }
-        if state.image.stage.contains_key(&(key.0, true)) {
-            return error(FsErrorKind::Changed, format!("{} is what a user wrote", key.0));
-        }
-        Ok(())
+        self.flush("discard").await
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>> {
@@ -238,22 +244,9 @@ impl LocalFs for DiskPort {
         let state = self.lock();
         let left = state.image.stage.iter().map(|((key, displaced), ino)| Leftover {
             key: StageKey(*key),
-            displaced: if *displaced { state.image.stamp(*ino) } else { None },
+            displaced: *displaced && !state.image.replaced.contains(ino),
         });
         Ok(left.collect())
-    }
-
-    async fn retire(&self, key: StageKey, was: &RelPath) -> Result<()> {
-        self.enter("retire").await?;
-        {
-            let mut state = self.lock();
-            if let Some(ino) = state.image.stage.remove(&(key.0, true)) {
-                self.note(format_args!("retire {} of {was}", key.0));
-                self.take(&mut state, ino, was);
-                state.changed();
-            }
-        }
-        self.flush("retire").await
     }
 
     async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()> {
@@ -367,42 +360,50 @@ impl LocalFs for DiskPort {
 }
 
 impl DiskPort {
-    /// Adds the first half of a folder to the listing and returns where it ended, or the rest.
+    /// Adds the first half of a folder to the listing, and says where it ended in which folder; then
+    /// the rest of that folder, wherever it is by then.
     fn read_half(
         &self,
         dir: &RelPath,
-        from: Option<Name>,
+        from: Option<(u64, Name)>,
         listing: &mut Listing,
-    ) -> Result<Option<Name>> {
+    ) -> Result<Option<(u64, Name)>> {
         let state = self.lock();
         if state.unmounted {
             return error(FsErrorKind::RootLost, dir);
         }
         state.readable(dir, true)?;
-        let children = state.image.find(dir).and_then(|ino| state.image.children(ino));
-        let Some(children) = children else { return error(FsErrorKind::NotFound, dir) };
+        let ino = from.as_ref().map(|(ino, _)| *ino).or_else(|| state.image.find(dir));
+        let opened = ino.and_then(|ino| Some((ino, state.image.children(ino)?)));
+        let (ino, children) = match (opened, &from) {
+            (Some(opened), _) => opened,
+            // Removed since it was opened: nothing more is in it.
+            (None, Some(_)) => return Ok(None),
+            (None, None) => return error(FsErrorKind::NotFound, dir),
+        };
+        listing.of = state.image.stamp(ino).map(|stamp| stamp.item);
         let split = match from {
             None => children.keys().nth(self.disk.hub.below(children.len() + 1)).cloned(),
             Some(_) => None,
         };
-        for (name, ino) in children {
-            let before = split.as_ref().is_some_and(|split| name >= split);
-            if before || from.as_ref().is_some_and(|from| name < from) {
+        for (name, child) in children {
+            let is_later = split.as_ref().is_some_and(|split| name >= split);
+            if is_later || from.as_ref().is_some_and(|(_, from)| name < from) {
                 continue;
             }
-            match state.image.entry(name, *ino) {
+            match state.image.entry(name, *child) {
                 Some(entry) => listing.entries.push(entry),
                 None => listing
                     .skipped
                     .push(Skipped { name: name.as_str().to_owned(), reason: SkipReason::Symlink }),
             }
             if name.as_str() == IGNORE_FILE
-                && let Some(text) = state.image.content(*ino)
+                && let Some(text) = state.image.content(*child)
             {
                 listing.ignore_file = Some(String::from_utf8_lossy(&text).into_owned());
             }
         }
-        Ok(split)
+        Ok(split.map(|split| (ino, split)))
     }
 
     /// Into the trash: a user's version that nobody took away must not get there.
@@ -431,7 +432,7 @@ impl DiskPort {
     }
 
     /// Swaps a staged file with whatever file is at `at`.
-    fn exchange(&self, key: StageKey, at: &RelPath) -> Result<Entry> {
+    fn exchange(&self, key: StageKey, at: &RelPath, expected: &Stamp) -> Result<Entry> {
         let mut state = self.lock();
         state.readable(at, false)?;
         let old = state.image.find(at).filter(|ino| state.image.content(*ino).is_some());
@@ -441,6 +442,9 @@ impl DiskPort {
         };
         state.image.link(at, new);
         state.image.stage.insert((key.0, true), old);
+        if state.image.stamp(old).is_some_and(|found| found.is_renamed(expected)) {
+            state.image.replaced.insert(old);
+        }
         state.touch_ctime(&self.disk.hub, old);
         self.shown(&mut state, new, at);
         state.entry_at(at)

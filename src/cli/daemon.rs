@@ -1,0 +1,242 @@
+//! `daemon`, and `sync` without `--once`: keeps pairs in sync in the foreground until told to stop.
+//!
+//! Opens what the configuration names and hands it to the daemon; signals are all it deals with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::args::AdHoc;
+use super::connect::folder_of;
+use super::context::{Context, Pair};
+use super::exit::{Exit, Failure};
+use super::interrupt::Interrupt;
+use super::last_run::LastRun;
+use super::logs;
+use super::runner::{Extras, fresh_id};
+use super::{conflicts, text::printable};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{PairSpans, RemoteKind, RemoteSpec};
+use crate::daemon::control::{Control as _, ControlError};
+use crate::daemon::keeper::{KeeperSettings, Refusal};
+use crate::daemon::notify::ServiceManager;
+use crate::daemon::status::{PairStatus, State, check_line};
+use crate::daemon::{Daemon, Member, Resolve, socket};
+use crate::engine::Summary;
+use crate::pair::{RunReport, Sides};
+
+/// Between two looks at the whole local folder, behind the watcher.
+const RESCAN_EVERY: Duration = Duration::from_secs(3600);
+
+pub(super) fn run(names: &[String], ad_hoc: &AdHoc, context: &Context) -> Result<Exit, Failure> {
+    let pairs = context.pairs(names, ad_hoc)?;
+    logs::start(&context.global, Some(&context.daemon_settings().log));
+    let runtime = super::runtime()?;
+    let ended = runtime.block_on(keep(&pairs, names, ad_hoc, context));
+    // A thread that hangs in a disk or a name server is no reason to stay.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+async fn keep(
+    pairs: &[Pair],
+    names: &[String],
+    ad_hoc: &AdHoc,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    let interrupt = Interrupt::listen();
+    let interrupt = interrupt.map_err(|e| Failure::fatal(format!("listen to signals: {e}")))?;
+    let stop = CancellationToken::new();
+    let again = (context.clone(), names.to_vec(), ad_hoc.clone());
+    let read = move || {
+        let (context, names, ad_hoc) = &again;
+        members(&context.pairs(names, ad_hoc)?)
+    };
+    let daemon = Arc::new(Daemon::new(Box::new(read), stop.clone()));
+    daemon.start(members(pairs)?)?;
+    let places = context.sockets()?;
+    let place = places.first().expect("there is always the state folder");
+    let bound = socket::bind(place).map_err(|error| {
+        let exit = match &error {
+            socket::BindError::Running(_) => Exit::Busy,
+            socket::BindError::Foreign { .. }
+            | socket::BindError::OpenToOthers(_)
+            | socket::BindError::TooLong(_)
+            | socket::BindError::Io { .. } => Exit::Fatal,
+        };
+        Failure::new(exit, printable(&error.to_string()))
+    })?;
+    let closed = CancellationToken::new();
+    let served = tokio::spawn(socket::serve(bound, daemon.sources(), closed.clone()));
+    attend(&daemon, &interrupt, &stop).await?;
+    daemon.shut_down().await;
+    closed.cancel();
+    // Clients that do not read their answers are not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
+    Ok(Exit::InSync)
+}
+
+/// Until it is to end: keeps the service manager informed and listens to signals.
+async fn attend(
+    daemon: &Arc<Daemon>,
+    interrupt: &Interrupt,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let hangups = signal(SignalKind::hangup());
+    let mut hangups = hangups.map_err(|e| Failure::fatal(format!("listen to SIGHUP: {e}")))?;
+    let mut manager = ServiceManager::default();
+    let mut status = daemon.sources().status;
+    let alive_every = ServiceManager::watchdog_interval();
+    let mut alive_at = Instant::now();
+    manager.ready(&check_line(&status.borrow_and_update()));
+    tracing::info!("keeping pairs in sync");
+    loop {
+        tokio::select! {
+            () = interrupt.wait() => break,
+            () = stop.cancelled() => break,
+            Some(()) = hangups.recv() => {
+                manager.reloading();
+                if daemon.reload().await.is_ok() {
+                    tracing::info!("the configuration was read again");
+                }
+                manager.ready(&check_line(&status.borrow()));
+            }
+            Ok(()) = status.changed() => {
+                manager.status(&check_line(&status.borrow_and_update()));
+            }
+            () = tokio::time::sleep_until(alive_at), if alive_every.is_some() => {
+                manager.alive();
+                alive_at = Instant::now() + alive_every.unwrap_or_default();
+            }
+        }
+    }
+    manager.stopping();
+    Ok(())
+}
+
+fn members(pairs: &[Pair]) -> Result<Vec<Member>, Failure> {
+    pairs.iter().map(member).collect()
+}
+
+fn member(pair: &Pair) -> Result<Member, Failure> {
+    let fresh_id = fresh_id().map_err(|error| pair.failed(&error))?;
+    let mut settings = pair.settings(&Extras::default());
+    settings.settle = Some(pair.config.settle);
+    let settings = KeeperSettings {
+        pair: settings,
+        database: pair.state_db.clone(),
+        local_root: pair.config.local.clone(),
+        poll: pair.config.poll_interval,
+        rescan: RESCAN_EVERY,
+        fresh_id,
+    };
+    let (locked, opened, left) = (pair.clone(), pair.clone(), pair.clone());
+    let chores = pair.clone();
+    Ok(Member {
+        settings,
+        status: first_status(pair),
+        fingerprint: fingerprint(pair),
+        lock: Box::new(move || locked.lock()),
+        open: Box::new(move || open(&opened).map_err(refusal)),
+        resolve: resolve(pair),
+        chores: Box::new(move || {
+            let pair = chores.clone();
+            Box::pin(async move { pair.expire_trash().await })
+        }),
+        ended: Box::new(move |status, summary| record(&left, status, summary)),
+    })
+}
+
+fn open(pair: &Pair) -> Result<Sides, Failure> {
+    let sides = pair.sides()?;
+    pair.make_database()?;
+    Ok(sides)
+}
+
+fn refusal(failure: Failure) -> Refusal {
+    let state = match failure.exit {
+        Exit::Held => State::Held,
+        Exit::LoginNeeded => State::AuthExpired,
+        Exit::Unavailable => State::Offline,
+        Exit::InSync
+        | Exit::SomeFailed
+        | Exit::Usage
+        | Exit::Remaining
+        | Exit::Busy
+        | Exit::Fatal
+        | Exit::MaxTransfer
+        | Exit::MaxDuration
+        | Exit::BadConfig
+        | Exit::Interrupted => State::Error,
+    };
+    Refusal { state, message: failure.message }
+}
+
+fn first_status(pair: &Pair) -> PairStatus {
+    let root = pair.config.local.to_string_lossy().into_owned();
+    let mut status =
+        PairStatus::new(pair.config.name.clone(), pair.config.mode, root, SystemClock.now());
+    status.remote.kind = pair.remote.as_ref().map_or("dir", |remote| remote.kind.word()).to_owned();
+    (status.remote.name, status.remote.path) = match &pair.config.remote {
+        RemoteSpec::Named { remote, path } => (Some(remote.clone()), format!("/{path}")),
+        RemoteSpec::Dir(path) => (None, path.to_string_lossy().into_owned()),
+    };
+    status
+}
+
+/// Everything that a pair was started with. Where in the file it stands does not matter.
+fn fingerprint(pair: &Pair) -> String {
+    let mut config = pair.config.clone();
+    config.spans = PairSpans::default();
+    let remote = pair.remote.as_ref().map(|remote| {
+        let secret = match &remote.kind {
+            RemoteKind::Disktop { client_secret: Some(secret), .. } => secret.0.as_str(),
+            RemoteKind::Disktop { client_secret: None, .. }
+            | RemoteKind::Gokuai { .. }
+            | RemoteKind::Ctfile { .. }
+            | RemoteKind::Tuchuang { .. }
+            | RemoteKind::Dir { .. } => "",
+        };
+        let digest = Sha256::digest(secret);
+        (&remote.kind, digest, &remote.limits, &remote.token_command, remote.allow_insecure)
+    });
+    let folder = folder_of(&pair.config.remote, pair.remote.as_ref());
+    format!("{config:?} {remote:?} {:?} {folder:?}", pair.limits)
+}
+
+fn resolve(pair: &Pair) -> Arc<Resolve> {
+    let pair = pair.clone();
+    Arc::new(move |id, keep| {
+        let pair = pair.clone();
+        Box::pin(async move {
+            let decided = conflicts::decide(&pair, id, keep).await;
+            decided.map_err(|failure| ControlError::Refused(failure.message))
+        })
+    })
+}
+
+/// So that `status` tells the truth when no daemon runs any more.
+fn record(pair: &Pair, status: &PairStatus, summary: Option<Summary>) {
+    let requests = status.totals.requests;
+    let (outcome, at) = match (summary, status.last_success) {
+        (Some(summary), success) => {
+            let complete = success.filter(|_| summary.stop.is_none());
+            let report = RunReport { summary, set_aside: None, requests };
+            (Ok(report), complete.map_or_else(|| SystemClock.now(), |moment| moment.0))
+        }
+        (None, _) => {
+            let unknown = || "the pair did not come to rest".to_owned();
+            let message = status.message.clone().unwrap_or_else(unknown);
+            let exit = match status.exit() {
+                Exit::InSync | Exit::SomeFailed => Exit::Interrupted,
+                other => other,
+            };
+            (Err(Failure::new(exit, message)), SystemClock.now())
+        }
+    };
+    LastRun::of(&outcome, at).record(pair);
+}

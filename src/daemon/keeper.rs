@@ -1,0 +1,644 @@
+//! Keeps one pair in sync for as long as the process lives: cycles of the engine, begun by what the
+//! watcher sees, by the clock, or by an order; and every state that a person is told of.
+//!
+//! Isolated: nothing that happens to this pair touches another one. Decides nothing about files.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::status::{FailedItem, HeldItem, Moment, PairStatus, Pending, Progress, State, Watch};
+use super::watched::WatchedFs;
+use crate::clock::Timestamp;
+use crate::drive::{Driver, Observer};
+use crate::engine::{Activity, Event, LookAt, Summary};
+use crate::local::ignore::Rules;
+use crate::local::watch::{Degraded, Settings as WatchSettings, Sighting, Watcher};
+use crate::pair::{self, Conduct, PairSettings, RunError, Sides};
+use crate::store::{HeldRow, HeldState, Store};
+use crate::tree::Side;
+
+/// How one pair is kept.
+#[derive(Clone)]
+pub struct KeeperSettings {
+    pub pair: PairSettings,
+    pub database: PathBuf,
+    /// Absolute; what is watched.
+    pub local_root: PathBuf,
+    /// Between two looks at the whole remote.
+    pub poll: Duration,
+    /// Between two looks at the whole local folder, behind the watcher.
+    pub rescan: Duration,
+    /// A new identity, used only if the pair has none.
+    pub fresh_id: String,
+}
+
+/// Opens both sides anew: a disk may have been mounted, a network may be back.
+pub type OpenSides = Box<dyn Fn() -> Result<Sides, Refusal> + Send + Sync>;
+
+/// Why the sides could not be opened.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    pub state: State,
+    pub message: String,
+}
+
+/// What a person asks of a pair.
+#[derive(Debug)]
+pub enum Order {
+    /// Until resumed, or for a time.
+    Pause(Option<Duration>),
+    Resume,
+    /// A cycle now; answered when it has come to rest.
+    Flush(oneshot::Sender<PairStatus>),
+    /// A look at everything on both sides, and at what a person decided. `deep` reads every local
+    /// file instead of believing its times.
+    Rescan {
+        deep: bool,
+    },
+}
+
+/// Whether cycles are begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    Off,
+    Until(Timestamp),
+    UntilResumed,
+}
+
+impl Pause {
+    fn is_on(self) -> bool {
+        self != Pause::Off
+    }
+
+    fn ends(self) -> Option<Timestamp> {
+        match self {
+            Pause::Until(at) => Some(at),
+            Pause::Off | Pause::UntilResumed => None,
+        }
+    }
+}
+
+/// Waits between attempts on a pair that cannot run.
+const RETRY_MIN: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// How often a person can be told of progress.
+const PUBLISH_EVERY: Duration = Duration::from_millis(200);
+
+pub struct Keeper {
+    settings: KeeperSettings,
+    open: OpenSides,
+    orders: mpsc::Receiver<Order>,
+    status: watch::Sender<PairStatus>,
+    stop: CancellationToken,
+    observer: Arc<dyn Observer>,
+    pause: Pause,
+    /// Who waits for the pair to come to rest.
+    flushes: Vec<oneshot::Sender<PairStatus>>,
+    /// Of the last cycle that came to rest; `None` if the pair could not run since.
+    last: Option<Summary>,
+}
+
+/// Why a pair stopped being tended.
+enum Ended {
+    Stopped,
+    Failed(Refusal),
+}
+
+/// What the timers and the watcher mean to one run of the loop.
+struct Desk {
+    watcher: Option<Arc<Watcher>>,
+    sightings: Option<mpsc::Receiver<Sighting>>,
+    rules: Arc<RwLock<Rules>>,
+    next_poll: Timestamp,
+    next_rescan: Timestamp,
+    /// Operations that had ended when the pair last came to rest.
+    ended_at_rest: u64,
+    /// What a person was told last, and when.
+    published: Option<(State, Timestamp)>,
+}
+
+/// What woke the loop.
+enum Wake {
+    Stop,
+    Order(Option<Order>),
+    Sighting(Option<Sighting>),
+    Timer,
+    Engine,
+}
+
+impl Keeper {
+    pub fn new(
+        settings: KeeperSettings,
+        open: OpenSides,
+        orders: mpsc::Receiver<Order>,
+        status: watch::Sender<PairStatus>,
+        stop: CancellationToken,
+        observer: Arc<dyn Observer>,
+    ) -> Keeper {
+        let (pause, flushes, last) = (Pause::Off, Vec::new(), None);
+        Keeper { settings, open, orders, status, stop, observer, pause, flushes, last }
+    }
+
+    /// Returns when `stop` is cancelled, with everything in a consistent state, and says how the
+    /// last cycle left the pair.
+    pub async fn run(mut self) -> Option<Summary> {
+        let mut wait = RETRY_MIN;
+        while !self.stop.is_cancelled() {
+            let cycles = self.status.borrow().totals.cycles;
+            match self.tend().await {
+                Ended::Stopped => break,
+                Ended::Failed(refusal) => {
+                    self.last = None;
+                    self.tell_refusal(refusal);
+                    self.answer_flushes();
+                    if self.status.borrow().totals.cycles > cycles {
+                        wait = RETRY_MIN;
+                    }
+                    self.wait_for_retry(wait).await;
+                    wait = (wait * 2).min(RETRY_MAX);
+                }
+            }
+        }
+        self.last
+    }
+
+    fn tell_refusal(&self, refusal: Refusal) {
+        let now = self.now();
+        tracing::warn!(
+            pair = self.name(),
+            state = refusal.state.word(),
+            error = refusal.message,
+            "the pair cannot run"
+        );
+        // A guard that stopped the pair at its start wrote down what a person can approve.
+        let store = Store::open_records(&self.settings.database).ok().flatten();
+        let held = store.and_then(|store| store.held(&[HeldState::Pending]).ok());
+        self.status.send_modify(|status| {
+            status.enter(refusal.state, now);
+            status.message = Some(refusal.message);
+            status.held = held_items(held.unwrap_or_default());
+            status.pending = Pending::default();
+            status.progress = None;
+            status.local.watch = Watch::Off;
+            status.next_poll = None;
+            status.degraded.clear();
+            status.notes.clear();
+        });
+    }
+
+    fn answer_flushes(&mut self) {
+        for answer in self.flushes.drain(..) {
+            // Who asked may have gone.
+            let _ = answer.send(self.status.borrow().clone());
+        }
+    }
+
+    fn name(&self) -> String {
+        self.status.borrow().name.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        use crate::clock::Clock as _;
+        crate::clock::SystemClock.now()
+    }
+
+    /// A person's order cuts the wait short. A pause lasts through it.
+    async fn wait_for_retry(&mut self, wait: Duration) {
+        let retry = self.now().plus(wait);
+        loop {
+            let until = match self.pause {
+                Pause::Off => Some(retry),
+                Pause::Until(at) => Some(at),
+                Pause::UntilResumed => None,
+            };
+            let nap = until.map(|at| at.since(self.now())).unwrap_or_default();
+            let order = tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(nap), if until.is_some() => {
+                    self.pause = Pause::Off;
+                    return;
+                }
+                order = self.orders.recv() => order,
+            };
+            match order {
+                // Nobody can give orders any more.
+                None => return self.stop.cancel(),
+                Some(Order::Pause(span)) => {
+                    self.set_pause(span);
+                    let now = self.now();
+                    self.status.send_modify(|status| {
+                        status.enter(State::Paused, now);
+                        status.paused_until = self.pause.ends().map(Moment);
+                    });
+                }
+                Some(Order::Flush(answer)) => {
+                    self.flushes.push(answer);
+                    if !self.pause.is_on() {
+                        return;
+                    }
+                    self.answer_flushes();
+                }
+                Some(Order::Rescan { .. }) if self.pause.is_on() => {}
+                Some(Order::Resume | Order::Rescan { .. }) => {
+                    self.pause = Pause::Off;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn set_pause(&mut self, span: Option<Duration>) {
+        self.pause = span.map_or(Pause::UntilResumed, |span| Pause::Until(self.now().plus(span)));
+    }
+
+    // ---- one life of an engine ---------------------------------------------------------------
+
+    async fn tend(&mut self) -> Ended {
+        let sides = match (self.open)() {
+            Ok(sides) => sides,
+            Err(refusal) => return Ended::Failed(refusal),
+        };
+        let rules = Arc::new(RwLock::new(Rules::new(&self.settings.pair.ignore)));
+        let (sides, mut desk) = self.watch(sides, rules);
+        let started = pair::start(
+            &self.settings.pair,
+            &self.settings.database,
+            &sides,
+            &self.settings.fresh_id,
+            Conduct::Act,
+        );
+        let started = tokio::select! {
+            started = started => started,
+            // What a start does is done again by the next one.
+            () = self.stop.cancelled() => return Ended::Stopped,
+        };
+        let mut driver = match started {
+            Ok(started) => started.driver,
+            Err(error) => return Ended::Failed(refusal(&error)),
+        };
+        match self.cycles(&mut driver, &sides, &mut desk).await {
+            Ok(()) => Ended::Stopped,
+            Err(error) => Ended::Failed(refusal(&error)),
+        }
+    }
+
+    /// Puts a watcher in front of the local side. Without one the clock alone begins cycles.
+    fn watch(&self, sides: Sides, rules: Arc<RwLock<Rules>>) -> (Sides, Desk) {
+        let clock = Arc::clone(&sides.clock);
+        let known = Arc::clone(&rules);
+        let ignored = Box::new(move |path: &crate::tree::RelPath, kind| {
+            let rules = known.read().unwrap_or_else(PoisonError::into_inner);
+            rules.is_ignored(path, kind).is_some()
+        });
+        let settle = self.settings.pair.settle.unwrap_or_default();
+        let root = self.settings.local_root.clone();
+        let settings = WatchSettings::new(root, ignored, settle, self.settings.poll, clock);
+        let now = sides.clock.now();
+        let mut desk = Desk {
+            watcher: None,
+            sightings: None,
+            rules,
+            next_poll: now.plus(self.settings.poll),
+            next_rescan: now.plus(self.settings.rescan),
+            ended_at_rest: 0,
+            published: None,
+        };
+        match Watcher::start(settings) {
+            Ok((watcher, sightings)) => {
+                let watcher = Arc::new(watcher);
+                let disk = Arc::clone(&sides.local);
+                let local = Arc::new(WatchedFs { disk, watcher: Arc::clone(&watcher) });
+                (desk.watcher, desk.sightings) = (Some(watcher), Some(sightings));
+                (Sides { local, ..sides }, desk)
+            }
+            Err(error) => {
+                tracing::warn!(pair = self.name(), %error, "no watcher: changes are polled for");
+                (sides, desk)
+            }
+        }
+    }
+
+    async fn cycles(
+        &mut self,
+        driver: &mut Driver,
+        sides: &Sides,
+        desk: &mut Desk,
+    ) -> Result<(), RunError> {
+        let mut rested = false;
+        let mut stopping = false;
+        loop {
+            let observer = Arc::clone(&self.observer);
+            let now_resting = driver.turn(&*observer)?;
+            if now_resting && !rested {
+                let summary = driver.engine.conclude()?;
+                *desk.rules.write().unwrap_or_else(PoisonError::into_inner) =
+                    driver.engine.rules().clone();
+                rested = true;
+                desk.ended_at_rest = driver.engine.totals().operations();
+                self.publish(driver, sides, desk, Some(&summary));
+                self.last = Some(summary);
+                self.answer_flushes();
+            } else if !now_resting {
+                rested = false;
+                self.publish(driver, sides, desk, None);
+            }
+            if rested && stopping {
+                return Ok(());
+            }
+            match self.next(driver, sides, desk, rested, stopping).await {
+                Wake::Stop => {
+                    stopping = true;
+                    driver.tell(Event::Interrupt);
+                }
+                Wake::Order(Some(order)) => {
+                    rested &= !self.obey(order, driver, sides, desk)?;
+                }
+                Wake::Sighting(Some(sighting)) if !self.pause.is_on() => {
+                    begin(driver, &mut rested)?;
+                    driver.tell(Event::Look { side: Side::Local, at: look_at(sighting) });
+                }
+                Wake::Timer => self.on_time(driver, sides, desk, &mut rested)?,
+                // Nobody can give orders any more, or nothing is watched any more.
+                Wake::Order(None) => stopping = true,
+                Wake::Sighting(None) => desk.sightings = None,
+                Wake::Sighting(Some(_)) | Wake::Engine => {}
+            }
+        }
+    }
+
+    async fn next(
+        &mut self,
+        driver: &mut Driver,
+        sides: &Sides,
+        desk: &mut Desk,
+        rested: bool,
+        stopping: bool,
+    ) -> Wake {
+        let timer = self.next_timer(desk).since(sides.clock.now());
+        let sighted = async {
+            match &mut desk.sightings {
+                Some(sightings) => sightings.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled(), if !stopping => Wake::Stop,
+            order = self.orders.recv(), if !stopping => Wake::Order(order),
+            () = driver.wait(), if !rested => Wake::Engine,
+            sighting = sighted, if !stopping => Wake::Sighting(sighting),
+            () = sides.clock.sleep(timer), if !stopping => Wake::Timer,
+        }
+    }
+
+    /// While the pair is paused nothing is looked at; its end looks at everything.
+    fn next_timer(&self, desk: &Desk) -> Timestamp {
+        match self.pause {
+            Pause::Until(at) => at,
+            Pause::Off | Pause::UntilResumed => desk.next_poll.min(desk.next_rescan),
+        }
+    }
+
+    fn on_time(
+        &mut self,
+        driver: &mut Driver,
+        sides: &Sides,
+        desk: &mut Desk,
+        rested: &mut bool,
+    ) -> Result<(), RunError> {
+        let now = sides.clock.now();
+        match self.pause {
+            Pause::UntilResumed => {
+                desk.push_timers(&self.settings, now);
+                return Ok(());
+            }
+            Pause::Until(at) if at > now => return Ok(()),
+            Pause::Until(_) => {
+                self.pause = Pause::Off;
+                *rested = false;
+                return self.look_at_all(driver, desk, now);
+            }
+            Pause::Off => {}
+        }
+        if desk.next_poll <= now {
+            begin(driver, rested)?;
+            driver.tell(Event::Look { side: Side::Remote, at: LookAt::Everything });
+            desk.next_poll = now.plus(self.settings.poll);
+        }
+        if desk.next_rescan <= now {
+            begin(driver, rested)?;
+            driver.tell(Event::Look { side: Side::Local, at: LookAt::Everything });
+            desk.next_rescan = now.plus(self.settings.rescan);
+        }
+        Ok(())
+    }
+
+    /// Whether the engine has something to do because of it.
+    fn obey(
+        &mut self,
+        order: Order,
+        driver: &mut Driver,
+        sides: &Sides,
+        desk: &mut Desk,
+    ) -> Result<bool, RunError> {
+        let was_paused = self.pause.is_on();
+        match order {
+            Order::Pause(span) => {
+                self.set_pause(span);
+                driver.tell(Event::Interrupt);
+                return Ok(true);
+            }
+            Order::Resume if was_paused => self.pause = Pause::Off,
+            Order::Resume => return Ok(false),
+            // A pause ends by its own order only.
+            Order::Flush(answer) => {
+                self.flushes.push(answer);
+                if was_paused {
+                    self.answer_flushes();
+                    return Ok(false);
+                }
+            }
+            Order::Rescan { .. } if was_paused => return Ok(false),
+            Order::Rescan { deep } => {
+                if deep {
+                    driver.engine.distrust_times();
+                }
+            }
+        }
+        self.look_at_all(driver, desk, sides.clock.now())?;
+        Ok(true)
+    }
+
+    fn look_at_all(
+        &self,
+        driver: &mut Driver,
+        desk: &mut Desk,
+        now: Timestamp,
+    ) -> Result<(), RunError> {
+        driver.engine.begin_cycle()?;
+        for side in Side::BOTH {
+            driver.tell(Event::Look { side, at: LookAt::Everything });
+        }
+        desk.push_timers(&self.settings, now);
+        Ok(())
+    }
+
+    // ---- telling -----------------------------------------------------------------------------
+
+    fn publish(&self, driver: &Driver, sides: &Sides, desk: &mut Desk, done: Option<&Summary>) {
+        let (engine, now) = (&driver.engine, sides.clock.now());
+        let state = match (self.pause.is_on(), engine.activity(), done) {
+            (true, _, _) => State::Paused,
+            (false, _, Some(summary)) if summary.held > 0 => State::Held,
+            (false, _, Some(_)) => State::Idle,
+            (false, Activity::Looking, None) => State::Scanning,
+            (false, Activity::Waiting, None) => State::Waiting,
+            (false, Activity::Syncing | Activity::Resting, None) => State::Syncing,
+        };
+        let told = desk.published.is_some_and(|(last, at)| {
+            last == state && done.is_none() && now.since(at) < PUBLISH_EVERY
+        });
+        if told {
+            return;
+        }
+        desk.published = Some((state, now));
+        let pending = engine.pending();
+        let at_rest = done.is_some() || state == State::Waiting;
+        let records = at_rest.then(|| engine.records());
+        let desk = &*desk;
+        self.status.send_modify(|status| {
+            status.enter(state, now);
+            status.message = None;
+            status.paused_until = self.pause.ends().map(Moment);
+            status.next_poll = Some(Moment(desk.next_poll));
+            status.pending = Pending {
+                upload: pending.upload,
+                download: pending.download,
+                delete: pending.delete,
+                moves: pending.moves,
+                bytes: pending.bytes,
+            };
+            let totals = engine.totals();
+            status.totals.bytes_up = totals.bytes_up;
+            status.totals.bytes_down = totals.bytes_down;
+            status.totals.requests = sides.remote.requests();
+            let ended = totals.operations().saturating_sub(desk.ended_at_rest);
+            let left = status.pending.operations();
+            status.progress = (left > 0).then(|| Progress {
+                done: ended,
+                total: ended + left,
+                ..Progress::default()
+            });
+            if let Some(watcher) = &desk.watcher {
+                let watched = watcher.state();
+                status.totals.watch_events = watched.events;
+                status.totals.watch_overflows = watched.overflows;
+                let advice = watched.advice();
+                let polling = watched.degraded.is_some();
+                status.local.watch = if polling { Watch::Polling } else { Watch::Watching };
+                status.degraded.retain(|word| *word != super::status::Degraded::Polling);
+                status.notes.clear();
+                if let Some(Degraded::Polling { reason }) = watched.degraded {
+                    status.degraded.push(super::status::Degraded::Polling);
+                    let note = advice.map_or_else(
+                        || format!("polling: {reason}"),
+                        |advice| format!("polling: {reason}; to lift it: {advice}"),
+                    );
+                    status.notes.push(note);
+                }
+            } else {
+                status.local.watch = Watch::Polling;
+            }
+            let complete = records.as_ref().is_some_and(|records| records.complete);
+            if let Some(records) = records {
+                name_items(status, records);
+            }
+            if let Some(summary) = done {
+                settle_status(status, summary, complete, now);
+            }
+        });
+    }
+}
+
+/// What failed and what waits for a person.
+fn name_items(status: &mut PairStatus, records: crate::engine::Records) {
+    status.failed_total = records.failures.len() as u64;
+    status.failed = records
+        .failures
+        .into_iter()
+        .take(super::status::FAILED_MAX)
+        .map(|row| FailedItem {
+            path: row.path,
+            error: row.message,
+            retry_at: row.retry_at.map(Moment),
+            attempts: row.attempts,
+        })
+        .collect();
+    status.held = held_items(records.held);
+}
+
+fn held_items(rows: Vec<HeldRow>) -> Vec<HeldItem> {
+    let item = |row: HeldRow| HeldItem {
+        id: row.id,
+        kind: row.kind,
+        count: row.files,
+        created: Moment(row.created_at),
+    };
+    rows.into_iter().map(item).collect()
+}
+
+fn settle_status(status: &mut PairStatus, summary: &Summary, complete: bool, now: Timestamp) {
+    status.local.files = summary.files;
+    status.local.bytes = summary.bytes;
+    status.conflicts = summary.conflicts;
+    status.skipped = summary.skipped.len() as u64;
+    // A cycle that was cut off proves nothing.
+    if summary.stop.is_some() {
+        return;
+    }
+    status.remote.listing_complete = complete;
+    if complete {
+        status.remote.listing_at = Some(Moment(now));
+    }
+    status.totals.cycles += 1;
+    if summary.failed == 0 && summary.held == 0 && complete {
+        status.last_success = Some(Moment(now));
+    }
+}
+
+impl Desk {
+    fn push_timers(&mut self, settings: &KeeperSettings, now: Timestamp) {
+        self.next_poll = now.plus(settings.poll);
+        self.next_rescan = now.plus(settings.rescan);
+    }
+}
+
+/// A new cycle, if the last one is over.
+fn begin(driver: &mut Driver, rested: &mut bool) -> Result<(), RunError> {
+    if std::mem::take(rested) {
+        driver.engine.begin_cycle()?;
+    }
+    Ok(())
+}
+
+fn look_at(sighting: Sighting) -> LookAt {
+    match sighting {
+        Sighting::Everything => LookAt::Everything,
+        Sighting::Folders(folders) => LookAt::Folders(folders.into_iter().collect()),
+    }
+}
+
+fn refusal(error: &RunError) -> Refusal {
+    let state = match error {
+        RunError::Halted { .. } => State::Held,
+        RunError::Auth { .. } => State::AuthExpired,
+        RunError::Unavailable { .. } => State::Offline,
+        RunError::Fatal(_) | RunError::Side { .. } => State::Error,
+    };
+    Refusal { state, message: error.to_string() }
+}

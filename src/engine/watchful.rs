@@ -1,0 +1,201 @@
+//! What a daemon asks of the core beyond one run: looks on demand, files that must be quiet before
+//! they are sent, and a fresh start for every cycle.
+
+use std::time::Duration;
+
+use super::report::OpKind;
+use super::{Engine, Fatal, Problem};
+use crate::clock::Timestamp;
+use crate::local::ignore::Rules;
+use crate::store::{FailureRow, HeldRow, HeldState};
+use crate::tree::{Facet, Kind, NodeId, RelPath, Side};
+
+/// What to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookAt {
+    Everything,
+    /// Something may have changed in these folders. What does not exist stands for the folder above.
+    Folders(Vec<RelPath>),
+}
+
+/// A file that was written a moment ago.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unsettled {
+    until: Timestamp,
+    since: Timestamp,
+}
+
+/// Operations of a kind that are planned or under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    pub upload: u64,
+    pub download: u64,
+    pub delete: u64,
+    pub moves: u64,
+    /// Content bytes of the transfers among them.
+    pub bytes: u64,
+}
+
+/// See `Engine::records`.
+#[derive(Clone, Debug)]
+pub struct Records {
+    pub failures: Vec<FailureRow>,
+    pub held: Vec<HeldRow>,
+    /// Whether every folder of both sides could be listed.
+    pub complete: bool,
+}
+
+/// What an engine is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    Looking,
+    Syncing,
+    /// Something waits for its next try, or for a file to become quiet.
+    Waiting,
+    Resting,
+}
+
+impl Engine {
+    pub(super) fn take_sighting(&mut self, side: Side, at: LookAt) {
+        match at {
+            LookAt::Everything => self.full_look_wanted[side as usize] = true,
+            LookAt::Folders(paths) => {
+                for path in paths {
+                    let dir = self.nearest_folder(side, &path);
+                    self.dirty[side as usize].insert(dir);
+                }
+            }
+        }
+    }
+
+    fn nearest_folder(&self, side: Side, path: &RelPath) -> NodeId {
+        let mut at = path.clone();
+        loop {
+            let found = self.trees.resolve(side, &at);
+            match (found.filter(|node| self.trees.kind(*node) == Kind::Dir), at.parent()) {
+                (Some(node), _) => return node,
+                (None, Some(parent)) => at = parent,
+                (None, None) => return NodeId::ROOT,
+            }
+        }
+    }
+
+    /// Starts over with what failed, after a rest, and takes in what a person decided meanwhile.
+    pub fn begin_cycle(&mut self) -> Result<(), Fatal> {
+        // An approval is for one cycle, and the day that the slow-delete guard looks at moves on.
+        self.approved.clear();
+        self.recall_decisions()?;
+        self.recall_deletes()?;
+        self.troubles.retain(|_, trouble| trouble.retry_at.is_some());
+        self.attempts.clear();
+        self.changes.clear();
+        self.not_empty.clear();
+        self.full = [false, false];
+        self.torn_looks = [0, 0];
+        self.stop = None;
+        self.plan_wanted = true;
+        for ((side, node), problem) in std::mem::take(&mut self.blind) {
+            let parent = self.trees.facet(side, node).map(|facet| facet.at().parent);
+            if matches!(problem, Problem::Unlisted(_)) && self.trees.kind(node) == Kind::Dir {
+                self.look_at(side, node);
+            }
+            self.dirty[side as usize].extend(parent);
+        }
+        Ok(())
+    }
+
+    /// Takes no local file's time and size for proof of its content: the next look at everything
+    /// has all of them read.
+    pub fn distrust_times(&mut self) {
+        let is_file = |node: &NodeId| {
+            self.trees.kind(*node) == Kind::File && self.trees.has(Side::Local, *node)
+        };
+        let files: Vec<NodeId> = self.trees.ids().filter(is_file).collect();
+        self.racy.extend(files.into_iter().map(|node| (Side::Local, node)));
+    }
+
+    // ---- settling ------------------------------------------------------------------------
+
+    /// A file that somebody may still be writing is not sent yet; the whole of it is sent later. It
+    /// is not waited for without end.
+    pub(super) fn note_unsettled(&mut self, node: NodeId) {
+        /// So many settle times after the first sight of it, a file is sent as it is.
+        const PATIENCE: u32 = 30;
+        let Some(settle) = self.settings.settle else { return };
+        let written = self.trees.facet(Side::Local, node).and_then(written_at);
+        let Some(written) = written.filter(|at| *at <= self.now) else { return };
+        let since = self.unsettled.get(&node).map_or(self.now, |known| known.since);
+        let patience: Duration = settle * PATIENCE;
+        if self.now.since(written) < settle && self.now.since(since) < patience {
+            self.unsettled.insert(node, Unsettled { until: written.plus(settle), since });
+        } else {
+            self.unsettled.remove(&node);
+        }
+    }
+
+    /// Files that have been quiet for long enough, as far as is known: their folders tell.
+    pub(super) fn wake_unsettled(&mut self) {
+        let now = self.now;
+        let ripe: Vec<NodeId> =
+            self.unsettled.iter().filter(|(_, u)| u.until <= now).map(|(node, _)| *node).collect();
+        for node in ripe {
+            self.unsettled.remove(&node);
+            if let Some(facet) = self.trees.facet(Side::Local, node) {
+                let parent = facet.at().parent;
+                self.look_at(Side::Local, parent);
+            }
+        }
+    }
+
+    pub(super) fn next_settled(&self) -> Option<Timestamp> {
+        self.unsettled.values().map(|unsettled| unsettled.until).min()
+    }
+
+    // ---- telling -----------------------------------------------------------------------------
+
+    pub fn activity(&self) -> Activity {
+        if self.looks.iter().any(Option::is_some) || self.looked != [true, true] {
+            Activity::Looking
+        } else if !self.flights.is_empty() || !self.ready.is_empty() {
+            Activity::Syncing
+        } else if self.next_wake().is_some() {
+            Activity::Waiting
+        } else {
+            Activity::Resting
+        }
+    }
+
+    pub fn pending(&self) -> Pending {
+        let mut pending = Pending::default();
+        let under_way = self.flights.values().map(|flight| &flight.op);
+        for op in self.ready.iter().chain(under_way) {
+            match self.op_kind(op) {
+                OpKind::Upload => pending.upload += 1,
+                OpKind::Download => pending.download += 1,
+                OpKind::Delete | OpKind::Rmdir => pending.delete += 1,
+                OpKind::Move => pending.moves += 1,
+                OpKind::Mkdir | OpKind::Park | OpKind::Conflict | OpKind::Read => {}
+            }
+            if let crate::plan::Action::Transfer { content, .. } = &op.action {
+                pending.bytes += content.size();
+            }
+        }
+        pending
+    }
+
+    /// The ignore rules, as far as they were read.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// What people are told of the last cycle beyond its summary.
+    pub fn records(&self) -> Records {
+        let held = self.store.held(&[HeldState::Pending]).unwrap_or_default();
+        let listed = self.blind.values().all(|problem| matches!(problem, Problem::Masked(_)));
+        Records { failures: self.failures(), held, complete: self.looked == [true, true] && listed }
+    }
+}
+
+fn written_at(facet: &Facet) -> Option<Timestamp> {
+    facet.rev.modified_ns().map(Timestamp)
+}

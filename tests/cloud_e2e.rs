@@ -1,0 +1,329 @@
+//! The built program against an emulated Disk.Top over real TCP: logins, whole folders up and down,
+//! what a service may do wrong, and what it all costs in requests.
+
+#![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
+
+mod emulators;
+
+#[path = "cloud_e2e/rig.rs"]
+mod rig;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use emulators::Fault;
+use emulators::disktop::{Phase, Switches};
+use rig::Rig;
+
+fn rig() -> Rig {
+    Rig::new(Switches::default())
+}
+
+/// A synced rig with some files on both sides.
+fn settled(files: usize) -> Rig {
+    let mut rig = rig();
+    for n in 0..files {
+        rig.write(&format!("d{}/f{n}.txt", n % 7), &format!("first version of {n}"));
+    }
+    rig.sync().exits(0);
+    rig.assert_equal("settled");
+    rig
+}
+
+// ---- logins ------------------------------------------------------------------------------------
+
+// AU-01 SE-06
+#[test]
+fn a_login_by_device_code_is_shown_approved_and_used() {
+    let mut rig = Rig::logged_out(Switches::default());
+    rig.write("a.txt", "alpha");
+    let before = rig.run(&["sync", "--once"]).exits(77);
+    assert_eq!(before.stderr.trim_end().lines().count(), 1, "{before:#?}");
+
+    let mut child = rig.start(&["auth", "login", "top", "--device", "--no-input"]);
+    let mut shown = BufReader::new(child.stderr.take().unwrap());
+    let code = loop {
+        let mut line = String::new();
+        assert_ne!(shown.read_line(&mut line).unwrap(), 0, "the code was shown");
+        if let Some(at) = line.find("8KXH-") {
+            break line[at..at + 9].to_owned();
+        }
+    };
+    assert!(rig.cloud.state().oauth.decide(Some(&code), true), "{code}");
+    let mut rest = String::new();
+    shown.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("s3cr3t"), "{rest}");
+    rig.finish(child).exits(0);
+
+    rig.run(&["auth", "status", "top"]).exits(0);
+    rig.sync().exits(0);
+    rig.assert_equal("after the login");
+    rig.check_state_for_secrets();
+    rig.run(&["auth", "logout", "top"]).exits(0);
+    rig.sync().exits(77);
+}
+
+// AU-07 AU-12
+#[test]
+fn a_login_that_was_revoked_ends_with_77_and_one_line_and_nothing_is_lost() {
+    let mut rig = settled(5);
+    rig.write("d1/f1.txt", "edited meanwhile");
+    rig.cloud.state().oauth.revoke_all();
+    let (ended, counted) = rig.count(|| rig.run(&["sync", "--once"]).exits(77));
+    assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{ended:#?}");
+    assert!(ended.stderr.contains("foldsync auth login top"), "{ended:#?}");
+    assert_eq!(counted.mutating, 0);
+    rig.check_ledger("revoked");
+    rig.log_in().exits(0);
+    rig.sync().exits(0);
+    rig.assert_equal("logged in again");
+}
+
+// AU-03
+#[test]
+fn an_access_token_that_ends_in_the_middle_is_renewed_once_and_the_new_pair_is_kept() {
+    let mut rig = settled(1);
+    for n in 0..40 {
+        rig.write(&format!("new{n}.txt"), &format!("new {n}"));
+    }
+    let (cloud, begun) = (Arc::downgrade(&rig.cloud), AtomicU32::new(0));
+    rig.cloud.hook(move |_, label, phase| {
+        let counts = (label, phase) == ("precreate", Phase::Before);
+        if counts && begun.fetch_add(1, Ordering::SeqCst) == 20 {
+            cloud.upgrade().unwrap().expire_access();
+        }
+    });
+    rig.sync().exits(0);
+    rig.assert_equal("renewed");
+    assert_eq!(rig.cloud.state().oauth.rotations, 1);
+    rig.sync().exits(0);
+    // AU-04: the second process found the renewed pair, and the third renews that one.
+    rig.cloud.expire_access();
+    rig.sync().exits(0);
+    assert_eq!(rig.cloud.state().oauth.rotations, 2);
+    rig.check_state_for_secrets();
+}
+
+// AU-05: the service has rotated the pair, but the answer was lost.
+#[test]
+fn a_lost_answer_to_a_renewal_ends_in_a_new_login_and_loses_nothing() {
+    let mut rig = settled(1);
+    rig.write("new.txt", "new");
+    rig.cloud.expire_access();
+    rig.cloud.fault("token", 0, 1, Fault::LoseReply);
+    let ended = rig.sync();
+    assert!(matches!(ended.exit, Some(5 | 77)), "{ended:#?}");
+    rig.log_in().exits(0);
+    rig.sync().exits(0);
+    rig.assert_equal("logged in again");
+}
+
+// ---- whole folders -------------------------------------------------------------------------------
+
+// RM-01 UP-01 DL-01 BC-08
+#[test]
+fn a_folder_goes_up_changes_come_down_both_are_equal_and_a_second_run_changes_nothing() {
+    let mut rig = rig();
+    for n in 0..400 {
+        rig.write(&format!("d{}/e{}/f{n}.txt", n % 7, n % 13), &format!("file {n}"));
+    }
+    rig.write("empty", "");
+    let big: String = (0..40_000).map(|n| format!("line {n}\n")).collect();
+    rig.write("big.txt", &big);
+    let (up, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("up");
+    assert_eq!(up.sum("uploaded"), 402);
+    assert_eq!(up.sum("requests"), counted.requests, "the program counts its requests");
+    let (_, quiet) = rig.count(|| rig.sync().exits(0));
+    assert_eq!((quiet.mutating, quiet.bytes_up, quiet.bytes_down), (0, 0, 0), "{quiet:#?}");
+
+    rig.write_remotely("d1/e1/f1.txt", "edited by another client");
+    rig.write_remotely("from/afar/new.txt", "written by another client");
+    rig.rename_remotely("d2", "renamed");
+    rig.delete_remotely("d3/e3/f3.txt");
+    rig.write("d4/e4/f4.txt", "edited here");
+    let changed = rig.sync().exits(0);
+    rig.assert_equal("changed on both sides");
+    assert_eq!((changed.sum("downloaded"), changed.sum("uploaded")), (2, 1), "{changed:#?}");
+    let (_, quiet) = rig.count(|| rig.sync().exits(0));
+    assert_eq!((quiet.mutating, quiet.bytes_up, quiet.bytes_down), (0, 0, 0), "{quiet:#?}");
+    rig.run(&["verify", "docs"]).exits(0);
+    rig.check_state_for_secrets();
+}
+
+#[test]
+fn a_new_small_file_costs_at_most_three_requests() {
+    let mut rig = settled(1);
+    let files = 200;
+    for n in 0..files {
+        rig.write(&format!("many/f{n}.txt"), &format!("small {n}"));
+    }
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    let sent: u64 =
+        ["precreate", "part", "parts", "complete"].map(|label| counted.of(label)).iter().sum();
+    println!(
+        "{:.2} requests per new small file: {:?}",
+        sent as f64 / f64::from(files),
+        counted.by_label
+    );
+    assert!(sent <= 3 * u64::from(files as u32), "{counted:#?}");
+    let (_, quiet) = rig.count(|| rig.sync().exits(0));
+    println!("a quiet run sends {:?}", quiet.by_label);
+    let extra = counted.requests - sent;
+    assert!(extra <= quiet.requests + 10, "beside the files: {counted:#?}, quiet: {quiet:#?}");
+}
+
+// UP-02
+#[test]
+fn the_same_content_under_another_name_goes_up_without_a_byte() {
+    let mut rig = settled(3);
+    let content = "the very same content".repeat(10_000);
+    rig.write("one.txt", &content);
+    rig.sync().exits(0);
+    std::fs::copy(rig.path("local/one.txt"), rig.path("local/two.txt")).unwrap();
+    let (ended, counted) = rig.count(|| rig.sync().exits(0));
+    assert_eq!((ended.sum("instant"), counted.bytes_up, counted.of("part")), (1, 0, 0));
+    rig.assert_equal("instant");
+}
+
+// MV-01
+#[test]
+fn renaming_a_folder_of_a_thousand_files_takes_two_requests_and_no_byte() {
+    let mut rig = rig();
+    for n in 0..1000 {
+        rig.write_remotely(&format!("big/s{}/f{n}.txt", n % 4), &format!("{n}"));
+    }
+    rig.sync().exits(0);
+    rig.assert_equal("down");
+    rig.rename("big", "huge");
+    let (ended, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("renamed");
+    assert!(counted.mutating <= 2, "{counted:#?}");
+    assert_eq!((counted.bytes_up, counted.bytes_down, ended.sum("moved")), (0, 0, 1));
+    rig.rename("huge", "below/another/big");
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("moved and renamed");
+    // Two folders were made for it.
+    assert!(counted.mutating <= 4 && counted.bytes_up == 0, "{counted:#?}");
+}
+
+// NM-01
+#[test]
+fn odd_names_go_up_and_come_down_as_they_are() {
+    let names = [
+        "with space.txt",
+        " leading and trailing ",
+        "100%41 sure.txt",
+        "a+b=c&d?e#f;g",
+        "quo\"te'd`$HOME",
+        "日本語 文書.txt",
+        "e\u{301}.txt",
+        "\u{1f4be}.bin",
+        "[brackets]{braces}*?",
+        "..dots..",
+        "-rf",
+        "~tilde",
+        "sig",
+    ];
+    let mut rig = rig();
+    for name in names {
+        rig.write(name, &format!("here {name}"));
+        rig.write(&format!("folder {name}/{name}"), &format!("below {name}"));
+        rig.write_remotely(&format!("afar {name}/{name}"), &format!("afar {name}"));
+    }
+    rig.write_remotely("afar/back\\slash", "afar and odd");
+    let ended = rig.sync();
+    assert!(matches!(ended.exit, Some(0)), "{ended:#?}");
+    rig.assert_equal("odd names");
+    let (_, quiet) = rig.count(|| rig.sync().exits(0));
+    assert_eq!(quiet.mutating, 0);
+}
+
+// ---- a service that fails ------------------------------------------------------------------------
+
+// RM-10
+#[test]
+fn a_server_that_is_down_ends_the_run_with_5_and_the_next_run_goes_on() {
+    let mut rig = settled(3);
+    rig.write("d1/f1.txt", "edited");
+    rig.cloud.fault("*", 0, u32::MAX, Fault::Drop);
+    let ended = rig.sync().exits(5);
+    assert!(!ended.stderr.is_empty());
+    rig.cloud.end_faults();
+    rig.sync().exits(0);
+    rig.assert_equal("up again");
+}
+
+// RM-09
+#[test]
+fn a_storm_of_429_is_waited_out() {
+    let mut rig = settled(3);
+    for n in 0..20 {
+        rig.write(&format!("new{n}.txt"), &format!("new {n}"));
+    }
+    let refusal = || Fault::RefuseWith {
+        status: 429,
+        header: ("retry-after", "1".to_owned()),
+        body: "{}".to_owned(),
+    };
+    rig.cloud.fault("precreate", 5, 3, refusal());
+    rig.cloud.fault("complete", 3, 1, refusal());
+    rig.cloud.fault("list", 0, 1, refusal());
+    rig.sync().exits(0);
+    rig.assert_equal("after the storm");
+}
+
+// RM-03: a page that ends too early is no sign that what is missing was deleted.
+#[test]
+fn a_truncated_listing_deletes_nothing() {
+    let mut rig = rig();
+    for n in 0..450 {
+        rig.write(&format!("d/f{n}.txt"), &format!("{n}"));
+    }
+    rig.sync().exits(0);
+    for (skip, page) in [(1, "the first page"), (2, "the second page"), (3, "the last page")] {
+        let empty =
+            r#"{"errno":0,"data":{"path":"/Documents/d","folders":[],"files":[],"total":450}}"#;
+        rig.cloud.fault("list", skip, 1, Fault::refuse(200, empty));
+        let (_, counted) = rig.count(|| rig.sync());
+        rig.cloud.end_faults();
+        assert_eq!(counted.mutating, 0, "{page}");
+        assert_eq!(rig.local_tree().len(), 451, "{page}");
+        rig.sync().exits(0);
+        rig.assert_equal(page);
+    }
+}
+
+// UP-05
+#[test]
+fn a_lost_reply_to_the_completion_of_an_upload_leaves_exactly_one_object() {
+    let mut rig = settled(3);
+    rig.write("new.txt", "new");
+    rig.cloud.fault("complete", 0, 1, Fault::LoseReply);
+    rig.sync().exits(0);
+    rig.assert_equal("new");
+    rig.write("new.txt", "newer");
+    rig.cloud.fault("complete", 0, 1, Fault::LoseReply);
+    rig.sync().exits(0);
+    rig.assert_equal("replaced");
+    let (_, quiet) = rig.count(|| rig.sync().exits(0));
+    assert_eq!(quiet.mutating, 0);
+}
+
+// RM-15
+#[test]
+fn a_full_account_fails_uploads_and_still_deletes_and_downloads() {
+    let mut rig = settled(8);
+    rig.cloud.switch(|switches| switches.quota_bytes = Some(400));
+    rig.write("too big.txt", &"big".repeat(1000));
+    rig.delete("d1/f1.txt");
+    rig.write_remotely("afar.txt", "from afar");
+    let ended = rig.sync().exits(1);
+    assert!(rig.path("local/afar.txt").exists(), "{ended:#?}");
+    assert!(rig.cloud.read("Documents/d1/f1.txt").is_none(), "{ended:#?}");
+    assert!(rig.cloud.read("Documents/too big.txt").is_none());
+    rig.cloud.switch(|switches| switches.quota_bytes = None);
+    rig.sync().exits(0);
+    rig.assert_equal("room again");
+}

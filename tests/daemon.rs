@@ -1,0 +1,561 @@
+//! The daemon as a real process: what arrives where, what it answers, how it ends. Waits for its
+//! events, never for a time.
+
+#![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use foldsync::daemon::client::{Client, ClientError};
+use foldsync::daemon::events::Happening;
+use foldsync::daemon::status::{PairStatus, State};
+use foldsync::engine::report::OpKind;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// Far more than anything here takes: who waits that long has found a bug.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A home with one pair, `docs`, of the folders `local` and `remote`.
+struct Home {
+    folder: TempDir,
+    runtime: Runtime,
+}
+
+/// Ends with the test, whatever becomes of it.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Home {
+    /// `poll` is how often the remote is looked at.
+    fn new(poll: &str) -> Home {
+        let folder = TempDir::new().unwrap();
+        let runtime = Runtime::new().unwrap();
+        let home = Home { folder, runtime };
+        for folder in ["config/foldsync", "local", "remote"] {
+            std::fs::create_dir_all(home.path(folder)).unwrap();
+        }
+        home.configure(&home.pair("docs", "local", "remote", poll));
+        home
+    }
+
+    fn pair(&self, name: &str, local: &str, remote: &str, poll: &str) -> String {
+        let (local, remote) = (self.path(local), self.path(remote));
+        format!(
+            "[[pair]]\nname = \"{name}\"\nlocal = {local:?}\nremote = \"dir:{}\"\n\
+             settle = \"100ms\"\npoll_interval = \"{poll}\"\n",
+            remote.display()
+        )
+    }
+
+    fn configure(&self, text: &str) {
+        std::fs::write(self.path("config/foldsync/sync.toml"), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.path(name)).ok()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("foldsync"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.path("home"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("XDG_STATE_HOME", self.path("state"))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.path("state/foldsync/control.sock"))
+    }
+
+    /// A daemon that answers, and has come to rest.
+    fn start(&self) -> Daemon {
+        let mut child = self.command(&["daemon"]).stderr(Stdio::piped()).spawn().unwrap();
+        // Its log tells when it is there: the socket is bound before.
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let daemon = Daemon(child);
+        let (told, ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in log.lines() {
+                let Ok(line) = line else { return };
+                if line.contains("keeping pairs in sync") {
+                    let _ = told.send(());
+                }
+            }
+        });
+        ready.recv_timeout(PATIENCE).expect("the daemon says that it keeps pairs");
+        daemon
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str], code: i32) -> String {
+        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
+        let out = String::from_utf8(stdout).unwrap();
+        let err = String::from_utf8(stderr).unwrap();
+        let command = arguments.join(" ");
+        assert_eq!(status.code(), Some(code), "foldsync {command}\nstdout: {out}\nstderr: {err}");
+        format!("{out}{err}")
+    }
+
+    fn status(&self) -> PairStatus {
+        let status = self.runtime.block_on(self.client().status()).unwrap();
+        status.pair("docs").unwrap().clone()
+    }
+
+    /// The events so far end here.
+    fn now(&self) -> u64 {
+        let client = self.client();
+        self.runtime.block_on(async {
+            let mut since = 0;
+            loop {
+                let batch = client.events(since, Duration::ZERO).await.unwrap();
+                if batch.events.is_empty() {
+                    return since;
+                }
+                since = batch.next;
+            }
+        })
+    }
+
+    /// Waits until something happens after `since` that `is` wanted.
+    #[track_caller]
+    fn await_event(&self, mut since: u64, what: &str, is: impl Fn(&Happening) -> bool) {
+        let client = self.client();
+        let begun = Instant::now();
+        let found = self.runtime.block_on(async {
+            while begun.elapsed() < PATIENCE {
+                let batch = client.events(since, Duration::from_secs(5)).await.unwrap();
+                since = batch.next;
+                if batch.events.iter().any(|event| is(&event.happening)) {
+                    return true;
+                }
+            }
+            false
+        });
+        assert!(found, "{what} did not happen; {:#?}", self.status());
+    }
+
+    #[track_caller]
+    fn await_operation(&self, since: u64, op: &str, path: &str) {
+        self.await_event(since, &format!("{op} of {path}"), |happening| {
+            matches!(happening, Happening::Operation { report, .. }
+                if report.op.as_str() == op && report.path == path && report.error.is_none())
+        });
+    }
+
+    #[track_caller]
+    fn await_state(&self, since: u64, state: State) {
+        self.await_event(
+            since,
+            state.word(),
+            |happening| matches!(happening, Happening::State { to, .. } if *to == state),
+        );
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != ".foldsync");
+    names.sort();
+    names
+}
+
+impl Daemon {
+    fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    fn code(mut self) -> Option<i32> {
+        let (told, ended) = std::sync::mpsc::channel();
+        let pid = self.0.id();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(PATIENCE).is_err() {
+                let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status();
+            }
+        });
+        let code = self.0.wait().unwrap().code();
+        let _ = told.send(());
+        code
+    }
+}
+
+// ---- syncing -------------------------------------------------------------------------------------
+
+#[test]
+fn a_file_that_is_saved_locally_arrives_without_anybody_asking() {
+    // The remote is not looked at in the time of the test: only the watcher can have noticed.
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    let since = home.now();
+    home.write("local/report", "text");
+    home.await_operation(since, "upload", "report");
+    assert_eq!(home.read("remote/report").as_deref(), Some("text"));
+}
+
+#[test]
+fn a_remote_change_arrives_with_the_next_poll() {
+    let home = Home::new("1s");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    let since = home.now();
+    home.write("remote/report", "text");
+    home.await_operation(since, "download", "report");
+    assert_eq!(home.read("local/report").as_deref(), Some("text"));
+}
+
+#[test]
+fn flush_returns_when_both_sides_are_equal() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    for number in 0..20 {
+        home.write(&format!("local/l{number}"), "here");
+        home.write(&format!("remote/r{number}"), "there");
+    }
+    assert!(home.run(&["flush", "docs"], 0).contains("Up to date"));
+    assert_eq!(names(&home.path("local")).len(), 40);
+    assert_eq!(names(&home.path("local")), names(&home.path("remote")));
+}
+
+// CR-16
+#[test]
+fn sync_once_asks_the_daemon_instead_of_working_beside_it() {
+    let home = Home::new("1h");
+    let daemon = home.start();
+    home.write("remote/report", "text");
+    assert!(home.run(&["sync", "--once"], 0).contains("by the daemon"));
+    assert_eq!(home.read("local/report").as_deref(), Some("text"));
+    let said = home.run(&["sync", "--once", "--force"], 6);
+    assert!(said.contains("foldsync stop"), "{said}");
+    drop(daemon);
+    home.write("remote/more", "text");
+    assert!(!home.run(&["sync", "--once"], 0).contains("by the daemon"));
+    assert_eq!(home.read("local/more").as_deref(), Some("text"));
+}
+
+// ---- telling -------------------------------------------------------------------------------------
+
+#[test]
+fn status_asks_the_daemon_while_one_runs() {
+    let home = Home::new("1h");
+    home.write("local/report", "text");
+    let daemon = home.start();
+    home.run(&["status", "--wait=60s"], 0);
+    let status: serde_json::Value =
+        serde_json::from_str(&home.run(&["status", "--json"], 0)).unwrap();
+    assert_eq!(status["pid"], daemon.0.id());
+    let pair = &status["pairs"][0];
+    assert_eq!((&pair["name"], &pair["state"]), (&"docs".into(), &"idle".into()));
+    assert_eq!((&pair["local"]["files"], &pair["local"]["watch"]), (&1.into(), &"watching".into()));
+    home.run(&["status", "--check"], 0);
+    let path = home.path("local/report");
+    assert!(home.run(&["status", path.to_str().unwrap()], 0).contains("report"));
+    drop(daemon);
+    assert!(home.run(&["status"], 6).contains("no daemon is running"));
+}
+
+#[test]
+fn every_request_to_a_daemon_that_is_not_there_exits_with_6() {
+    let home = Home::new("1h");
+    for request in ["pause", "resume", "flush", "rescan", "stop", "reload", "status"] {
+        assert!(home.run(&[request], 6).contains("no"), "{request}");
+    }
+}
+
+#[test]
+fn an_unknown_pair_is_a_mistake_of_the_command_line() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    for request in ["pause", "resume", "flush", "rescan"] {
+        assert!(home.run(&[request, "dosc"], 2).contains("dosc"), "{request}");
+    }
+}
+
+#[test]
+fn commands_in_a_session_find_a_daemon_that_was_started_without_one() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    std::fs::create_dir(home.path("run")).unwrap();
+    let asked = home.command(&["flush"]).env("XDG_RUNTIME_DIR", home.path("run")).output();
+    assert_eq!(asked.unwrap().status.code(), Some(0));
+}
+
+// ---- steering ------------------------------------------------------------------------------------
+
+#[test]
+fn a_paused_pair_is_left_alone_until_it_is_resumed() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    home.run(&["pause", "docs"], 0);
+    assert_eq!(home.status().state, State::Paused);
+    home.write("local/mine", "text");
+    home.write("remote/theirs", "text");
+    // Neither of these ends a pause or works around it.
+    home.run(&["rescan"], 0);
+    assert!(home.run(&["flush"], 1).contains("paused"));
+    assert_eq!((home.read("remote/mine"), home.read("local/theirs")), (None, None));
+    home.run(&["resume"], 0);
+    home.run(&["flush"], 0);
+    assert!(home.read("remote/mine").is_some() && home.read("local/theirs").is_some());
+}
+
+#[test]
+fn a_pause_for_a_time_ends_by_itself_and_nothing_is_missed() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    let since = home.now();
+    home.run(&["pause", "--for", "1s"], 0);
+    home.write("remote/theirs", "text");
+    home.await_operation(since, "download", "theirs");
+}
+
+#[test]
+fn a_deep_rescan_reads_every_file_and_a_plain_one_none() {
+    let home = Home::new("1h");
+    for name in ["local/one", "local/two", "local/three"] {
+        home.write(name, "text");
+        // Written long ago: a file of this moment is read again for that reason alone.
+        let file = std::fs::File::options().write(true).open(home.path(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    }
+    let _daemon = home.start();
+    let reads = || {
+        home.run(&["flush"], 0);
+        let counts = home.status().totals.operations;
+        counts.iter().filter(|count| count.op == OpKind::Read).map(|count| count.count).sum::<u64>()
+    };
+    reads();
+    let before = reads();
+    home.run(&["rescan"], 0);
+    assert_eq!(reads(), before);
+    home.run(&["rescan", "--deep"], 0);
+    assert_eq!(reads(), before + 3);
+}
+
+#[test]
+fn a_reload_starts_new_pairs_and_leaves_the_others_running() {
+    let home = Home::new("1h");
+    let daemon = home.start();
+    home.run(&["flush"], 0);
+    for folder in ["pics", "store"] {
+        std::fs::create_dir(home.path(folder)).unwrap();
+    }
+    home.write("pics/photo", "light");
+    let cycles = home.status().totals.cycles;
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("{}{docs}", home.pair("pics", "pics", "store", "1h")));
+    home.run(&["reload"], 0);
+    home.run(&["flush", "pics"], 0);
+    assert_eq!(home.read("store/photo").as_deref(), Some("light"));
+    assert_eq!(home.status().totals.cycles, cycles, "the other pair was started anew");
+
+    home.configure("[[pair]]\nname = 7\n");
+    let said = home.run(&["reload"], 78);
+    assert!(said.contains("the old configuration stays in force"), "{said}");
+    assert_eq!(home.runtime.block_on(home.client().status()).unwrap().pairs.len(), 2);
+
+    home.configure(&docs);
+    let since = home.now();
+    daemon.signal("HUP");
+    home.await_event(since, "reload", |happening| matches!(happening, Happening::Reloaded));
+    assert_eq!(home.runtime.block_on(home.client().status()).unwrap().pairs.len(), 1);
+}
+
+#[test]
+fn a_pair_that_cannot_run_leaves_the_others_alone_and_comes_back_by_itself() {
+    let home = Home::new("1h");
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("{}{docs}", home.pair("pics", "pics", "store", "1h")));
+    let _daemon = home.start();
+    home.write("local/report", "text");
+    home.run(&["flush", "docs"], 0);
+    assert_eq!(home.read("remote/report").as_deref(), Some("text"));
+    assert!(home.run(&["flush", "pics"], 7).contains("pics"));
+    for folder in ["pics", "store"] {
+        std::fs::create_dir(home.path(folder)).unwrap();
+    }
+    home.write("pics/photo", "light");
+    home.run(&["flush"], 0);
+    assert_eq!(home.read("store/photo").as_deref(), Some("light"));
+}
+
+// ---- guards --------------------------------------------------------------------------------------
+
+// WA-03, WA-04, SF-01
+#[test]
+fn a_root_that_is_moved_away_holds_the_pair_and_deletes_nothing() {
+    let home = Home::new("1h");
+    home.write("local/report", "text");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    let since = home.now();
+    std::fs::rename(home.path("local"), home.path("elsewhere")).unwrap();
+    home.await_state(since, State::Held);
+    home.run(&["flush"], 4);
+    home.run(&["status", "--check"], 4);
+    // Another folder in its place is not the root either.
+    std::fs::create_dir(home.path("local")).unwrap();
+    home.run(&["flush"], 4);
+    assert_eq!(home.read("remote/report").as_deref(), Some("text"));
+    std::fs::remove_dir(home.path("local")).unwrap();
+    std::fs::rename(home.path("elsewhere"), home.path("local")).unwrap();
+    home.run(&["flush"], 0);
+    assert_eq!(names(&home.path("local")), names(&home.path("remote")));
+}
+
+#[test]
+fn a_pair_that_cannot_run_can_be_paused_and_stays_so() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    std::fs::rename(home.path("local"), home.path("elsewhere")).unwrap();
+    home.run(&["flush"], 4);
+    home.run(&["pause"], 0);
+    std::fs::rename(home.path("elsewhere"), home.path("local")).unwrap();
+    home.write("remote/report", "text");
+    assert!(home.run(&["flush"], 1).contains("paused"));
+    assert_eq!((home.status().state, home.read("local/report")), (State::Paused, None));
+    home.run(&["resume"], 0);
+    home.run(&["flush"], 0);
+    assert!(home.read("local/report").is_some());
+}
+
+// SF-07, SF-10
+#[test]
+fn held_deletions_are_carried_out_when_a_person_approves_them() {
+    for (verb, left) in [("approve", 1), ("reject", 31)] {
+        let home = Home::new("1h");
+        for number in 0..30 {
+            home.write(&format!("local/f{number}"), "text");
+        }
+        home.write("local/stays", "text");
+        let _daemon = home.start();
+        home.run(&["flush"], 0);
+        for number in 0..30 {
+            std::fs::remove_file(home.path(&format!("local/f{number}"))).unwrap();
+        }
+        home.run(&["flush"], 4);
+        assert_eq!(names(&home.path("remote")).len(), 31);
+        let held = home.status().held;
+        assert_eq!(held.len(), 1);
+        home.run(&["held", verb, &held[0].id.to_string()], 0);
+        home.run(&["flush"], 0);
+        assert_eq!(names(&home.path("remote")).len(), left, "{verb}");
+        assert_eq!(names(&home.path("local")).len(), left, "{verb}");
+    }
+}
+
+#[test]
+fn a_conflict_is_resolved_through_the_daemon() {
+    let home = Home::new("1h");
+    home.write("local/report", "base");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    home.run(&["pause"], 0);
+    home.write("local/report", "my version");
+    home.write("remote/report", "their longer version");
+    home.run(&["resume"], 0);
+    home.run(&["flush"], 3);
+    let listed = home.run(&["conflicts", "list", "--json"], 0);
+    let id = serde_json::from_str::<serde_json::Value>(&listed).unwrap()["id"].to_string();
+    home.run(&["conflicts", "resolve", &id, "--keep", "local"], 0);
+    home.run(&["flush"], 0);
+    assert_eq!(names(&home.path("remote")), ["report"]);
+    assert_eq!(home.read("remote/report").as_deref(), Some("my version"));
+    assert!(home.run(&["history"], 0).contains("conflict"));
+}
+
+// ---- starting and ending -------------------------------------------------------------------------
+
+// CR-14
+#[test]
+fn a_second_daemon_exits_with_6_and_the_first_one_goes_on() {
+    let home = Home::new("1h");
+    let daemon = home.start();
+    let said = home.run(&["daemon"], 6);
+    assert!(said.contains(&daemon.0.id().to_string()), "{said}");
+    home.run(&["sync"], 6);
+    home.run(&["flush"], 0);
+}
+
+#[test]
+fn a_signal_or_a_request_ends_the_daemon_with_0_and_the_pair_is_consistent() {
+    for end in ["TERM", "INT", "stop"] {
+        let home = Home::new("1h");
+        for number in 0..200 {
+            home.write(&format!("local/f{number}"), "text");
+        }
+        let daemon = home.start();
+        match end {
+            "stop" => drop(home.run(&["stop"], 0)),
+            signal => daemon.signal(signal),
+        }
+        assert_eq!(daemon.code(), Some(0), "{end}");
+        let asked = home.runtime.block_on(home.client().status());
+        assert!(matches!(asked, Err(ClientError::NoDaemon(_))), "{asked:?}");
+        home.run(&["sync", "--once"], 0);
+        assert_eq!(names(&home.path("local")), names(&home.path("remote")), "{end}");
+        assert_eq!(names(&home.path("local")).len(), 200, "{end}");
+    }
+}
+
+#[test]
+fn what_the_daemon_left_is_what_status_tells_afterwards() {
+    let home = Home::new("1h");
+    home.write("local/report", "text");
+    let daemon = home.start();
+    home.run(&["flush"], 0);
+    daemon.signal("TERM");
+    assert_eq!(daemon.code(), Some(0));
+    home.run(&["status", "--check"], 0);
+    assert!(home.run(&["status"], 6).contains("up to date"));
+}
+
+// CR-15
+#[test]
+fn a_daemon_that_is_killed_again_and_again_comes_back_without_a_person() {
+    let home = Home::new("1h");
+    for round in 0..5 {
+        for number in 0..40 {
+            home.write(&format!("local/l{round}-{number}"), "here");
+            home.write(&format!("remote/r{round}-{number}"), "there");
+        }
+        let since = 0;
+        let mut daemon = home.start();
+        home.await_event(since, "an operation", |happening| {
+            matches!(happening, Happening::Operation { .. })
+        });
+        daemon.0.kill().unwrap();
+        daemon.0.wait().unwrap();
+    }
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    assert_eq!(names(&home.path("local")).len(), 400);
+    assert_eq!(names(&home.path("local")), names(&home.path("remote")));
+}
