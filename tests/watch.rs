@@ -101,7 +101,8 @@ impl Bench {
                 .collect();
             let ghosts: Vec<&String> =
                 self.seen.keys().filter(|k| !there.contains_key(*k)).collect();
-            let next = tokio::time::timeout(PATIENCE, self.sightings.recv()).await;
+            let left = PATIENCE.saturating_sub(started.elapsed());
+            let next = tokio::time::timeout(left, self.sightings.recv()).await;
             let next =
                 next.unwrap_or_else(|_| panic!("never seen: {missing:?}, ghosts {ghosts:?}"));
             self.look(next.unwrap()).await;
