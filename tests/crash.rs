@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 use belief::Witness;
 use pair::Pair;
 use pair::random::Random;
+use pair::run::Op;
+use pair::tree::plain;
 use users::Users;
 
 const SYNC: [&str; 4] = ["sync", "--once", "--json", "--force"];
@@ -202,4 +204,36 @@ fn a_first_run_killed_again_and_again_ends_in_sync_and_without_conflict() {
     pair.assert_equal();
     assert_eq!(pair.local().tree().lines().iter().filter(|line| line.contains("CC(")).count(), 0);
     pair.assert_quiet(0);
+}
+
+// BC-19 S7: on days like those that the killed runs had. Folders on the way to a file may already have
+// their new names or not, as operations run side by side.
+#[test]
+fn a_plan_of_a_full_day_foretells_what_the_run_does() {
+    let seed = seed(6);
+    let pair = Pair::new();
+    Users::new(seed).settle_in(&pair);
+    pair.sync().exits(0);
+    for day in 1..=6 {
+        Users::new(seed ^ (day << 32)).change(&pair);
+        let plan = pair.run(&["sync", "--once", "--json", "--force", "-n"]);
+        let run = pair.sync_with(&["--force"]);
+        let [foretold, done] = [&plan, &run].map(|run| {
+            let name = |path: &str| plain(path.rsplit('/').next().unwrap_or_default());
+            let line = |op: &Op| {
+                let to = op.to.as_deref().map(name).unwrap_or_default();
+                format!("{} {} {} {to} because {}", op.op, op.side, name(&op.path), op.reason)
+            };
+            let mut lines: Vec<String> = run.ops.iter().map(line).collect();
+            lines.sort();
+            lines
+        });
+        assert_eq!(
+            difference(&foretold, &done),
+            none(),
+            "foretold, done: CRASH_SEED={seed}, {day}"
+        );
+        assert_eq!(foretold.len(), done.len(), "CRASH_SEED={seed}, {day}");
+        pair.assert_equal();
+    }
 }
