@@ -27,7 +27,7 @@ fn a_folder_that_does_not_exist_is_not_made() {
     let (here, missing) = (pair.path("local"), pair.path("missing"));
     for (local, remote) in [(&here, &missing), (&missing, &here)] {
         let run = sync_of(&pair, local, remote);
-        assert!([2, 78].contains(&run.exit), "{run}");
+        assert_eq!(run.exit, 2, "{run}");
         assert!(run.err.contains("missing"), "it names the folder: {run}");
         assert!(!missing.exists());
     }
@@ -41,7 +41,7 @@ fn a_file_is_no_root() {
     fs::write(&file, "f").unwrap();
     for (local, remote) in [(&pair.path("local"), &file), (&file, &pair.path("remote"))] {
         let run = sync_of(&pair, local, remote);
-        assert!([2, 78].contains(&run.exit), "{run}");
+        assert_eq!(run.exit, 2, "{run}");
         assert!(run.err.contains("file"), "{run}");
     }
     assert_eq!(fs::read_to_string(file).unwrap(), "f");
