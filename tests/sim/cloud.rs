@@ -233,6 +233,15 @@ impl SimCloud {
         self.lock().sessions.values().filter(|session| session.life == life).count()
     }
 
+    /// Another client makes a second item of a name, where the service allows that.
+    pub(crate) fn add_twin(&self, path: &str, content: Bytes) {
+        self.act(|state| {
+            let (dir, name) = state.place(path)?;
+            state.add(dir, name, Kind::File, content);
+            Some(())
+        });
+    }
+
     /// Does one act of a user to the items, and remembers how they were.
     fn act(&self, change: impl FnOnce(&mut State) -> Option<()>) -> bool {
         let mut state = self.lock();

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldsync::remote::SameName;
 
 use super::cloud::Nature;
 use super::crowd::swap;
 use super::disk::DiskTraits;
-use super::faults::{Hub, Odds, Pace, Trace};
+use super::faults::{Dice, Hub, Odds, Pace, Trace};
 use super::oracle::{check_nothing_lost, conflict_copies};
 use super::users::{Act, Users};
 use super::world::{End, World, in_virtual_time, scratch};
@@ -40,29 +41,68 @@ fn mkdir(path: &str) -> Act {
     Act::Mkdir(path.to_owned())
 }
 
+/// Where a story happens.
+#[derive(Clone)]
+struct Setting {
+    nature: Nature,
+    traits: DiskTraits,
+}
+
+/// A plain directory as the remote. Small pieces, so that small files take many steps.
+fn directory() -> Setting {
+    let nature = Nature { piece: 2, ..Nature::directory() };
+    Setting { nature, traits: DiskTraits { read_max: 2, ..DiskTraits::PLAIN } }
+}
+
+/// A service like Disk.Top, in each way to treat a name that is taken.
+fn services() -> impl Iterator<Item = Setting> {
+    let ways = [SameName::Replaces, SameName::AutoRenames, SameName::Rejects, SameName::Duplicates];
+    ways.into_iter().zip(0..).map(|(same_name, seed)| {
+        let top = Nature::disk_top(&mut Dice::new(seed, 9));
+        Setting { nature: Nature { same_name, lag_ms: 0, piece: 2, ..top }, ..directory() }
+    })
+}
+
 /// Tells a story that begins with these files in sync, on fast and slow days, and checks all oracles
 /// at its end.
 fn story(base: &[(&str, &str)], tell: impl AsyncFn(&mut Story)) {
+    story_in(&directory(), base, tell);
+}
+
+fn story_in(setting: &Setting, base: &[(&str, &str)], tell: impl AsyncFn(&mut Story)) {
     for (seed, pace) in [(1, Pace::Instant), (2, Pace::Jittery), (3, Pace::Erratic)] {
-        tell_once(seed, pace, base, &tell);
+        tell_once(seed, pace, setting, base, &tell);
     }
 }
 
 /// Tells it once for each step of the engine at which something can happen.
 fn at_each_step(steps: u64, base: &[(&str, &str)], tell: impl AsyncFn(&mut Story, u64)) {
+    at_each_step_in(&directory(), steps, base, tell);
+}
+
+fn at_each_step_in(
+    setting: &Setting,
+    steps: u64,
+    base: &[(&str, &str)],
+    tell: impl AsyncFn(&mut Story, u64),
+) {
     for step in 1..=steps {
-        for pace in [Pace::Instant, Pace::Jittery] {
-            tell_once(step, pace, base, &async |story: &mut Story| tell(story, step).await);
-        }
+        let pace = if step % 2 == 0 { Pace::Instant } else { Pace::Jittery };
+        tell_once(step, pace, setting, base, &async |story: &mut Story| tell(story, step).await);
     }
 }
 
-fn tell_once(seed: u64, pace: Pace, base: &[(&str, &str)], tell: &impl AsyncFn(&mut Story)) {
+fn tell_once(
+    seed: u64,
+    pace: Pace,
+    setting: &Setting,
+    base: &[(&str, &str)],
+    tell: &impl AsyncFn(&mut Story),
+) {
     in_virtual_time(async {
         let scratch = scratch();
         let hub = Arc::new(Hub::new(seed, Odds::default(), pace, Trace::Kept));
-        let nature = Nature { piece: 2, ..Nature::directory() };
-        let traits = DiskTraits { read_max: 2, ..DiskTraits::PLAIN };
+        let Setting { nature, traits } = setting.clone();
         let mut story = Story { world: World::new(hub, traits, nature, scratch.path()) };
         story.local_all(base.iter().map(|(path, text)| write(path, text)));
         story.world.settle().await;
@@ -140,6 +180,24 @@ impl Story {
         assert_eq!(self.tree(), expected, "{}", self.world.hub.take_log().join("\n"));
     }
 
+    /// One run that is killed after so many steps, if it lasts that long.
+    async fn killed_after(&mut self, steps: u64) {
+        if matches!(self.world.start(Some(steps)).await, End::Killed) {
+            check_nothing_lost(&self.world.hub, &self.world.disk, &self.world.cloud);
+        }
+    }
+
+    /// One run, with what was to happen in it, and all that was not reached after it.
+    async fn run(&mut self) {
+        self.world.start(None).await;
+        self.world.hub.do_scheduled(u64::MAX);
+    }
+
+    fn local_text(&self, path: &str) -> Option<String> {
+        let content = self.world.disk.tree().get(path)?.clone()?;
+        Some(String::from_utf8_lossy(&content).into_owned())
+    }
+
     /// Content bytes that went over the network so far.
     fn moved(&self) -> u64 {
         let cost = self.world.cloud.cost();
@@ -180,8 +238,7 @@ fn a_local_edit_at_any_step_of_a_download_is_never_lost() {
     at_each_step(60, &[("a", "0")], async |s, step| {
         s.remote(write("a", "2222"));
         s.local_after(step, write("a", "1"));
-        s.world.start(None).await;
-        s.world.hub.do_scheduled(u64::MAX);
+        s.run().await;
         s.settle().await;
         let tree = s.tree();
         let kept = tree.get("a").map(String::as_str) == Some("1")
@@ -196,8 +253,7 @@ fn a_remote_edit_at_any_step_of_an_upload_is_never_lost() {
     at_each_step(60, &[("a", "0")], async |s, step| {
         s.local(write("a", "1111"));
         s.remote_after(step, write("a", "2"));
-        s.world.start(None).await;
-        s.world.hub.do_scheduled(u64::MAX);
+        s.run().await;
         s.settle().await;
         let tree = s.tree();
         assert_eq!(tree.get("a").map(String::as_str), Some("2"), "step {step}: {tree:?}");
@@ -232,8 +288,7 @@ fn a_file_written_while_its_deletion_is_applied_is_never_lost() {
     at_each_step(40, &[("a", "0"), ("b", "0")], async |s, step| {
         s.remote(remove("a"));
         s.local_after(step, write("a", "1"));
-        s.world.start(None).await;
-        s.world.hub.do_scheduled(u64::MAX);
+        s.run().await;
         s.settle().await;
         s.expect(&[("a", "1"), ("b", "0")]);
     });
@@ -256,8 +311,7 @@ fn a_folder_deleted_on_the_disk_keeps_what_is_new_in_it() {
     at_each_step(40, &[("d/x", "0"), ("y", "0")], async |s, step| {
         s.local(remove("d"));
         s.remote_after(step, write("d/n", "2"));
-        s.world.start(None).await;
-        s.world.hub.do_scheduled(u64::MAX);
+        s.run().await;
         s.settle().await;
         let n = s.world.cloud.tree().contains_key("d/n");
         if n {
@@ -294,9 +348,7 @@ fn a_swap_survives_a_kill_at_every_step() {
     // MV-11, CR-03
     at_each_step(60, &[("a", "1"), ("b", "2")], async |s, step| {
         s.local_all(swap("a", "b"));
-        if matches!(s.world.start(Some(step)).await, End::Killed) {
-            check_nothing_lost(&s.world.hub, &s.world.disk, &s.world.cloud);
-        }
+        s.killed_after(step).await;
         s.settle().await;
         s.expect(&[("a", "2"), ("b", "1")]);
     });
@@ -391,4 +443,200 @@ fn a_fresh_upload_that_listings_do_not_show_yet_is_not_a_deletion() {
             story.end();
         });
     }
+}
+
+// ---- kills at every step -------------------------------------------------------------------------
+
+#[test]
+fn a_download_survives_a_kill_at_every_step() {
+    // CR-01
+    at_each_step(60, &[("a", "0"), ("z", "0")], async |s, step| {
+        s.remote_all([write("a", "22"), write("b", "3")]);
+        s.killed_after(step).await;
+        let now = s.local_text("a");
+        assert!(now.as_deref() == Some("0") || now.as_deref() == Some("22"), "{now:?}");
+        s.settle().await;
+        s.expect(&[("a", "22"), ("b", "3"), ("z", "0")]);
+    });
+}
+
+#[test]
+fn an_upload_survives_a_kill_at_every_step() {
+    // CR-02
+    at_each_step(60, &[("a", "0"), ("z", "0")], async |s, step| {
+        s.local_all([write("a", "11"), write("b", "3")]);
+        s.killed_after(step).await;
+        s.settle().await;
+        s.expect(&[("a", "11"), ("b", "3"), ("z", "0")]);
+    });
+}
+
+#[test]
+fn an_upload_that_swaps_names_survives_a_kill_at_every_step() {
+    // CR-02, EE-15
+    for service in services() {
+        at_each_step_in(&service, 80, &[("a", "0"), ("z", "0")], async |s, step| {
+            s.local_all([write("a", "11"), write("b", "3")]);
+            s.killed_after(step).await;
+            let there: Vec<Bytes> = s.world.cloud.tree().into_values().flatten().collect();
+            assert!(there.contains(&content("0")) || there.contains(&content("11")), "{there:?}");
+            s.settle().await;
+            s.expect(&[("a", "11"), ("b", "3"), ("z", "0")]);
+        });
+    }
+}
+
+#[test]
+fn every_other_operation_survives_a_kill_at_every_step() {
+    // CR-03
+    let base = [("d/x", "1"), ("m", "2"), ("n", "3"), ("t", "4"), ("z", "0")];
+    at_each_step(90, &base, async |s, step| {
+        s.local_all([remove("d"), rename("m", "e"), mkdir("k"), write("n", "5")]);
+        s.remote_all([remove("t"), mkdir("t"), write("t/y", "6"), write("n", "7")]);
+        s.killed_after(step).await;
+        s.settle().await;
+        s.expect(&[
+            ("e", "2"),
+            ("k", "/"),
+            ("n", "7"),
+            ("n.conflict", "5"),
+            ("t", "/"),
+            ("t/y", "6"),
+            ("z", "0"),
+        ]);
+    });
+}
+
+#[test]
+fn a_power_cut_at_any_step_of_a_download_leaves_whole_files_only() {
+    // CR-04
+    at_each_step(60, &[("a", "0"), ("z", "0")], async |s, step| {
+        s.remote_all([write("a", "22"), write("d/b", "3")]);
+        s.killed_after(step).await;
+        s.world.disk.cut_power();
+        s.settle().await;
+        s.expect(&[("a", "22"), ("d", "/"), ("d/b", "3"), ("z", "0")]);
+    });
+}
+
+// ---- what the seeds taught -----------------------------------------------------------------------
+
+#[test]
+fn a_remote_edit_at_any_step_of_a_swap_is_never_lost() {
+    // EE-05, EE-15
+    for service in services() {
+        at_each_step_in(&service, 70, &[("a", "0"), ("z", "0")], async |s, step| {
+            s.local(write("a", "1111"));
+            s.remote_after(step, write("a", "2"));
+            s.run().await;
+            s.settle().await;
+            let tree = s.world.disk.tree();
+            assert!(tree.values().flatten().any(|c| *c == content("2")), "{tree:?}");
+        });
+    }
+}
+
+#[test]
+fn a_file_in_a_folder_that_is_deleted_while_it_is_downloaded_goes_with_it() {
+    at_each_step(60, &[("d/a", "0"), ("d/b", "0"), ("z", "0")], async |s, step| {
+        s.remote(write("d/a", "2222"));
+        s.remote_after(step, remove("d"));
+        s.run().await;
+        s.settle().await;
+        s.expect(&[("z", "0")]);
+    });
+}
+
+#[test]
+fn a_file_written_again_within_the_tick_while_it_is_hashed_is_read_again() {
+    // FK-18
+    let traits = DiskTraits { grain_ns: 1_000_000_000, ..directory().traits };
+    let setting = Setting { traits, ..directory() };
+    at_each_step_in(&setting, 40, &[("a", "0000"), ("z", "0")], async |s, step| {
+        s.local(write("a", "1111"));
+        s.local_after(step, write("a", "2222"));
+        s.run().await;
+        s.settle().await;
+        s.expect(&[("a", "2222"), ("z", "0")]);
+    });
+}
+
+#[test]
+fn a_folder_with_the_inode_of_the_file_that_it_replaced_is_a_folder() {
+    // TY-01, MV-24
+    let traits = DiskTraits { reuses_inodes: true, births: false, ..directory().traits };
+    let setting = Setting { traits, ..directory() };
+    story_in(&setting, &[("a", "1"), ("z", "0")], async |s| {
+        s.local_all([remove("a"), mkdir("a"), write("a/x", "2")]);
+        s.settle().await;
+        s.expect(&[("a", "/"), ("a/x", "2"), ("z", "0")]);
+    });
+}
+
+#[test]
+fn a_folder_may_move_into_the_one_that_takes_its_name() {
+    // MV-13
+    story(&[("a/x", "1"), ("b/y", "2")], async |s| {
+        let before = s.moved();
+        s.local_all([rename("a", "b/a"), rename("b", "a")]);
+        s.settle().await;
+        s.expect(&[("a", "/"), ("a/a", "/"), ("a/a/x", "1"), ("a/y", "2")]);
+        assert_eq!(s.moved(), before);
+    });
+}
+
+#[test]
+fn two_folders_that_swap_their_names_while_they_are_listed_are_not_mixed_up() {
+    at_each_step(30, &[("a/x", "1"), ("b/y", "2"), ("b/z", "3")], async |s, step| {
+        for act in swap("a", "b") {
+            s.local_after(step, act);
+        }
+        s.run().await;
+        s.settle().await;
+        s.expect(&[("a", "/"), ("a/y", "2"), ("a/z", "3"), ("b", "/"), ("b/x", "1")]);
+    });
+}
+
+#[test]
+fn a_move_in_two_steps_succeeds_where_both_half_way_names_are_taken() {
+    // MV-28
+    for service in services() {
+        story_in(&service, &[("a", "1"), ("d/a", "2"), ("b", "3")], async |s| {
+            let before = s.moved();
+            s.local(rename("a", "d/b"));
+            s.settle().await;
+            s.expect(&[("b", "3"), ("d", "/"), ("d/a", "2"), ("d/b", "1")]);
+            assert_eq!(s.moved(), before);
+        });
+    }
+}
+
+#[test]
+fn a_second_item_of_a_name_is_reported_and_holds_up_nothing_else() {
+    // RM-09
+    let service = services().find(|s| s.nature.same_name == SameName::Duplicates);
+    story_in(&service.expect("one of them"), &[("a", "1"), ("b", "2")], async |s| {
+        s.world.cloud.add_twin("a", content("9"));
+        s.world.hub.ledger.lock().expect("whole").written(&content("9"));
+        s.local(write("b", "3"));
+        s.remote(write("c", "4"));
+        s.settle().await;
+        s.expect(&[("a", "1"), ("b", "3"), ("c", "4")]);
+    });
+}
+
+#[test]
+fn a_disk_without_room_ends_the_run_and_not_the_pair() {
+    in_virtual_time(async {
+        let scratch = scratch();
+        let odds = Odds { disk_full: 1000, ..Odds::default() };
+        let hub = Arc::new(Hub::new(1, odds, Pace::Jittery, Trace::Kept));
+        let world = World::new(hub, DiskTraits::PLAIN, Nature::directory(), scratch.path());
+        let mut story = Story { world };
+        story.remote_all([write("d/a", "1"), write("b", "2")]);
+        assert!(matches!(story.world.start(None).await, End::Done(_)));
+        story.settle().await;
+        story.expect(&[("b", "2"), ("d", "/"), ("d/a", "1")]);
+        story.end();
+    });
 }
