@@ -67,6 +67,8 @@ fn latency(files: u64, samples: u64) {
     for n in 0..(samples / 5).max(1) {
         let folder = n * 7919 % files.div_ceil(FOLDER_FILES);
         let content = format!("from elsewhere {n}");
+        // At any moment between two polls.
+        std::thread::sleep(POLL * u32::try_from(n * 37 % 100).expect("below 100") / 100);
         rig.cloud.write(&format!("Documents/d{folder}/f0"), content.clone());
         let saved = Instant::now();
         let path = rig.path(&format!("local/d{folder}/f0"));
@@ -117,9 +119,12 @@ fn next(events: &Receiver<(String, Instant)>, wanted: &str) -> Instant {
 
 /// With the settings that come with the program.
 fn idle(files: u64, span: Duration) {
-    let rig = rig(files, "", 4);
-    rig.run(&["sync", "--once", "--config", &fast(&rig)]).exits(0);
+    let rig = rig(files, "", 5_000);
+    rig.run(&["sync", "--once"]).exits(0);
+    configure(&rig, "", 4);
     let mut daemon = start(&rig);
+    // Threads that the start needed end by themselves, and their wake-ups with them.
+    std::thread::sleep(Duration::from_secs(15));
     let (before, requests) = (Usage::of(daemon.id()), rig.cloud.counters().requests);
     std::thread::sleep(span);
     let after = Usage::of(daemon.id());
@@ -128,20 +133,11 @@ fn idle(files: u64, span: Duration) {
         "idle for {span:?} with {files} files: {:.2} % of a processor (bar: 0.5), {:.1} wake-ups a \
          second, {} requests",
         share * 100.0,
-        (after.wake_ups - before.wake_ups) as f64 / span.as_secs_f64(),
+        after.wake_ups.saturating_sub(before.wake_ups) as f64 / span.as_secs_f64(),
         rig.cloud.counters().requests - requests
     );
     println!("{}", usage(&daemon));
     stop(&mut daemon);
-}
-
-/// The same configuration without the pace that a service is spared with.
-fn fast(rig: &Rig) -> String {
-    let text = fs::read_to_string(rig.path("sync.toml")).expect("the configuration");
-    let path = rig.path("fast.toml");
-    fs::write(&path, text.replace("requests_per_second = 4\n", "requests_per_second = 5000\n"))
-        .expect("a configuration");
-    path.display().to_string()
 }
 
 // ---- status ------------------------------------------------------------------------------------
@@ -173,9 +169,12 @@ fn status_under_load(samples: u64) {
 fn ask(rig: &Rig, times: u64) -> Samples {
     let client = client(rig);
     let mut samples = Samples::default();
+    // The other runtime serves the requests of the transfer.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
     for _ in 0..times {
         let asked = Instant::now();
-        rig.block_on(client.status()).expect("an answer");
+        runtime.block_on(client.status()).expect("an answer");
         samples.add(asked.elapsed());
     }
     samples
@@ -187,14 +186,7 @@ fn ask(rig: &Rig, times: u64) -> Samples {
 fn rig(files: u64, pair: &str, requests_per_second: u32) -> Rig {
     let switches = Switches { chunk_bytes: 4 << 20, ..Switches::default() };
     let rig = Rig::new(switches);
-    let text = format!(
-        "[remotes.top]\nkind = \"disktop\"\nbase_url = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
-         [remotes.top.limits]\nrequests_per_second = {requests_per_second}\n\
-         [[pair]]\nname = \"docs\"\nlocal = {:?}\nremote = \"top:/Documents\"\n{pair}",
-        rig.cloud.base(),
-        rig.path("local")
-    );
-    fs::write(rig.path("sync.toml"), text).expect("a configuration");
+    configure(&rig, pair, requests_per_second);
     for n in 0..files {
         let folder = format!("d{}", n / FOLDER_FILES);
         let name = format!("{folder}/f{}", n % FOLDER_FILES);
@@ -206,10 +198,22 @@ fn rig(files: u64, pair: &str, requests_per_second: u32) -> Rig {
     rig
 }
 
+fn configure(rig: &Rig, pair: &str, requests_per_second: u32) {
+    let text = format!(
+        "[remotes.top]\nkind = \"disktop\"\nbase_url = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
+         [remotes.top.limits]\nrequests_per_second = {requests_per_second}\n\
+         [[pair]]\nname = \"docs\"\nlocal = {:?}\nremote = \"top:/Documents\"\n{pair}",
+        rig.cloud.base(),
+        rig.path("local")
+    );
+    fs::write(rig.path("sync.toml"), text).expect("a configuration");
+}
+
 /// A daemon that has come to rest.
 fn start(rig: &Rig) -> Child {
     let mut command = rig.command(&["daemon"]);
-    command.stdout(Stdio::null()).stderr(Stdio::inherit());
+    let log = File::create(rig.path("log")).expect("a log");
+    command.stdout(Stdio::null()).stderr(log);
     let daemon = command.spawn().expect("the daemon starts");
     wait_for(|| pair(rig).is_some_and(|p| p.state == State::Idle && p.last_success.is_some()));
     daemon

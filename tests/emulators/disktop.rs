@@ -511,7 +511,7 @@ impl State {
             .filter(|(id, f)| f.parent == folder && **id != ROOT)
             .map(|(id, f)| json!({"id": id, "name": f.name}))
             .collect();
-        let mut files: Vec<_> = shown.files.iter().filter(|(_, f)| f.parent == folder).collect();
+        let mut files: Vec<_> = shown.files.within(folder).collect();
         match switches.order {
             Order::ById => {}
             Order::RecentFirst => files.sort_by_key(|(_, f)| std::cmp::Reverse(f.touched)),
