@@ -100,7 +100,7 @@ impl Odds {
             download_wrong: odd(&[0, 0, 60]),
             session_expired: odd(&[0, 0, 60]),
             quota_full: odd(&[0, 0, 0, 60]),
-            stale: odd(&[0, 0, 0, 200]),
+            stale: odd(&[0, 0, 100, 300]),
         }
     }
 }

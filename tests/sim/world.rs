@@ -386,6 +386,7 @@ impl World {
         if unmounts {
             self.disk.unmount(false);
         }
-        tokio::time::sleep(Duration::from_secs(dice.between(0, 100))).await;
+        let rest_s = *dice.pick(&[0, 1, 10, 100]).expect("not empty");
+        tokio::time::sleep(Duration::from_secs(rest_s)).await;
     }
 }
