@@ -29,7 +29,7 @@ fn config(cloud: &DiskTopCloud, place: &Path) -> String {
     let (base, local) = (cloud.base(), place.join("local"));
     format!(
         "[remotes.top]\nkind = \"disktop\"\nbase_url = \"{base}\"\nclient_id = \"{CLIENT_ID}\"\n\n\
-         [remotes.top.limits]\nrequests_per_second = 200\n\n\
+         [remotes.top.limits]\nrequests_per_second = 2000\n\n\
          [[pair]]\nname = \"demo\"\nlocal = \"{}\"\nremote = \"top:/Documents\"\n",
         local.display()
     )

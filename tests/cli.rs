@@ -273,7 +273,7 @@ fn overlapping_folders_are_refused_before_anything_is_done() {
     let home = Home::new();
     std::fs::create_dir_all(home.path("local/inner")).unwrap();
     let arguments = ["sync", "--once", "--local", "local", "--remote", "dir:local/inner"];
-    home.run(&arguments).exits(78).complains("is inside the local folder");
+    home.run(&arguments).exits(2).complains("is inside the local folder");
     assert_eq!(std::fs::read_dir(home.path("local/inner")).unwrap().count(), 0);
     assert!(!home.path("state").exists());
 }

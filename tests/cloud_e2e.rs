@@ -33,7 +33,7 @@ fn settled(files: usize) -> Rig {
 
 // ---- logins ------------------------------------------------------------------------------------
 
-// AU-01 SE-06
+// SE-06
 #[test]
 fn a_login_by_device_code_is_shown_approved_and_used() {
     let mut rig = Rig::logged_out(Switches::default());
@@ -64,7 +64,7 @@ fn a_login_by_device_code_is_shown_approved_and_used() {
     rig.sync().exits(77);
 }
 
-// AU-07 AU-12
+// AU-05
 #[test]
 fn a_login_that_was_revoked_ends_with_77_and_one_line_and_nothing_is_lost() {
     let mut rig = settled(5);
@@ -80,7 +80,7 @@ fn a_login_that_was_revoked_ends_with_77_and_one_line_and_nothing_is_lost() {
     rig.assert_equal("logged in again");
 }
 
-// AU-03
+// AU-02
 #[test]
 fn an_access_token_that_ends_in_the_middle_is_renewed_once_and_the_new_pair_is_kept() {
     let mut rig = settled(1);
@@ -98,14 +98,14 @@ fn an_access_token_that_ends_in_the_middle_is_renewed_once_and_the_new_pair_is_k
     rig.assert_equal("renewed");
     assert_eq!(rig.cloud.state().oauth.rotations, 1);
     rig.sync().exits(0);
-    // AU-04: the second process found the renewed pair, and the third renews that one.
+    // The second process found the renewed pair, and the third renews that one.
     rig.cloud.expire_access();
     rig.sync().exits(0);
     assert_eq!(rig.cloud.state().oauth.rotations, 2);
     rig.check_state_for_secrets();
 }
 
-// AU-05: the service has rotated the pair, but the answer was lost.
+// AU-04: the service has rotated the pair, but the answer was lost.
 #[test]
 fn a_lost_answer_to_a_renewal_ends_in_a_new_login_and_loses_nothing() {
     let mut rig = settled(1);
@@ -121,7 +121,7 @@ fn a_lost_answer_to_a_renewal_ends_in_a_new_login_and_loses_nothing() {
 
 // ---- whole folders -------------------------------------------------------------------------------
 
-// RM-01 UP-01 DL-01 BC-08
+// BC-08
 #[test]
 fn a_folder_goes_up_changes_come_down_both_are_equal_and_a_second_run_changes_nothing() {
     let mut rig = rig();
@@ -174,7 +174,7 @@ fn a_new_small_file_costs_at_most_three_requests() {
     assert!(extra <= quiet.requests + 10, "beside the files: {counted:#?}, quiet: {quiet:#?}");
 }
 
-// UP-02
+// UP-11
 #[test]
 fn the_same_content_under_another_name_goes_up_without_a_byte() {
     let mut rig = settled(3);
@@ -187,7 +187,7 @@ fn the_same_content_under_another_name_goes_up_without_a_byte() {
     rig.assert_equal("instant");
 }
 
-// MV-01
+// MV-05
 #[test]
 fn renaming_a_folder_of_a_thousand_files_takes_two_requests_and_no_byte() {
     let mut rig = rig();
@@ -208,7 +208,7 @@ fn renaming_a_folder_of_a_thousand_files_takes_two_requests_and_no_byte() {
     assert!(counted.mutating <= 4 && counted.bytes_up == 0, "{counted:#?}");
 }
 
-// NM-01
+// SE-25
 #[test]
 fn odd_names_go_up_and_come_down_as_they_are() {
     let names = [
@@ -242,7 +242,7 @@ fn odd_names_go_up_and_come_down_as_they_are() {
 
 // ---- a service that fails ------------------------------------------------------------------------
 
-// RM-10
+// AU-16
 #[test]
 fn a_server_that_is_down_ends_the_run_with_5_and_the_next_run_goes_on() {
     let mut rig = settled(3);
@@ -255,7 +255,7 @@ fn a_server_that_is_down_ends_the_run_with_5_and_the_next_run_goes_on() {
     rig.assert_equal("up again");
 }
 
-// RM-09
+// AU-11
 #[test]
 fn a_storm_of_429_is_waited_out() {
     let mut rig = settled(3);
@@ -274,7 +274,7 @@ fn a_storm_of_429_is_waited_out() {
     rig.assert_equal("after the storm");
 }
 
-// RM-03: a page that ends too early is no sign that what is missing was deleted.
+// RM-01 RM-03: a page that ends too early is no sign that what is missing was deleted.
 #[test]
 fn a_truncated_listing_deletes_nothing() {
     let mut rig = rig();
@@ -289,13 +289,60 @@ fn a_truncated_listing_deletes_nothing() {
         let (_, counted) = rig.count(|| rig.sync());
         rig.cloud.end_faults();
         assert_eq!(counted.mutating, 0, "{page}");
+        assert!(counted.of("list") > 5, "{page} was asked for again: {counted:#?}");
         assert_eq!(rig.local_tree().len(), 451, "{page}");
         rig.sync().exits(0);
         rig.assert_equal(page);
     }
 }
 
-// UP-05
+// RM-05: a listing that is complete by its own count, and a lie: each absence is settled by the item.
+#[test]
+fn a_folder_that_is_listed_as_empty_by_mistake_deletes_nothing() {
+    let rig = settled(21);
+    for skip in 0..4 {
+        let empty = r#"{"errno":0,"data":{"path":"/x","folders":[],"files":[],"total":0}}"#;
+        rig.cloud.fault("list", skip, 2, Fault::refuse(200, empty));
+        let (ended, counted) = rig.count(|| rig.sync());
+        rig.cloud.end_faults();
+        assert_eq!(counted.of("delete"), 0, "from listing {skip}: {ended:#?}");
+        assert_eq!(rig.local_tree().values().flatten().count(), 21, "{skip}: {ended:#?}");
+        rig.sync().exits(0);
+        rig.assert_equal("listed in full again");
+        assert_eq!(rig.remote_tree().values().flatten().count(), 21);
+    }
+}
+
+// AU-17
+#[test]
+fn a_captive_portal_that_answers_everything_is_an_unavailable_service() {
+    let mut rig = settled(3);
+    rig.write("new.txt", "new");
+    let page = Fault::refuse(200, "<html><body>Welcome to the hotel</body></html>");
+    rig.cloud.fault("*", 0, u32::MAX, page);
+    let before = rig.local_tree();
+    let ended = rig.sync();
+    assert_eq!(ended.exit, Some(5), "{ended:#?}");
+    assert_eq!(rig.local_tree(), before);
+    rig.cloud.end_faults();
+    rig.sync().exits(0);
+    rig.assert_equal("out of the hotel");
+}
+
+// RM-17 CR-17
+#[test]
+fn another_account_halts_the_pair_and_changes_nothing() {
+    let mut rig = settled(3);
+    rig.write("new.txt", "new");
+    rig.cloud.switch_account(99);
+    let (_, counted) = rig.count(|| rig.sync().exits(4));
+    assert_eq!(counted.mutating, 0);
+    rig.cloud.switch_account(17);
+    rig.run(&["sync", "--once"]).exits(0);
+    rig.assert_equal("the right account again");
+}
+
+// UP-09 RM-10
 #[test]
 fn a_lost_reply_to_the_completion_of_an_upload_leaves_exactly_one_object() {
     let mut rig = settled(3);
@@ -311,7 +358,7 @@ fn a_lost_reply_to_the_completion_of_an_upload_leaves_exactly_one_object() {
     assert_eq!(quiet.mutating, 0);
 }
 
-// RM-15
+// UP-19
 #[test]
 fn a_full_account_fails_uploads_and_still_deletes_and_downloads() {
     let mut rig = settled(8);

@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 use belief::Witness;
 use pair::Pair;
 use pair::random::Random;
+use pair::run::Op;
+use pair::tree::plain;
 use users::Users;
 
 const SYNC: [&str; 4] = ["sync", "--once", "--json", "--force"];
@@ -171,7 +173,7 @@ fn a_run_killed_after_any_line_that_it_prints_is_as_one_that_was_not() {
     assert!(worlds.hits >= 12, "{} kills of 36 came in time", worlds.hits);
 }
 
-// CR-01 CR-02 S13
+// CR-01 CR-02 DL-17 S13
 #[test]
 fn a_run_killed_when_any_file_is_staged_is_as_one_that_was_not() {
     let mut worlds = Worlds::new(seed(4));
@@ -202,4 +204,111 @@ fn a_first_run_killed_again_and_again_ends_in_sync_and_without_conflict() {
     pair.assert_equal();
     assert_eq!(pair.local().tree().lines().iter().filter(|line| line.contains("CC(")).count(), 0);
     pair.assert_quiet(0);
+}
+
+// BC-19 S7: on days like those that the killed runs had. Folders on the way to a file may already have
+// their new names or not, as operations run side by side.
+#[test]
+fn a_plan_of_a_full_day_foretells_what_the_run_does() {
+    let seed = seed(6);
+    let pair = Pair::new();
+    Users::new(seed).settle_in(&pair);
+    pair.sync().exits(0);
+    for day in 1..=6 {
+        Users::new(seed ^ (day << 32)).change(&pair);
+        let mut plan = pair.run(&["sync", "--once", "--json", "--force", "-n"]);
+        // Only a run reads what was written so lately that its times cannot tell, and finds it equal.
+        let [local, remote] = pair.both();
+        plan.ops.retain(|op| {
+            let here = std::fs::read(local.path(&op.path)).ok();
+            op.op != "download"
+                || here.is_none()
+                || here != std::fs::read(remote.path(&op.path)).ok()
+        });
+        let run = pair.sync_with(&["--force"]);
+        let [foretold, done] = [&plan, &run].map(|run| {
+            let name = |path: &str| plain(path.rsplit('/').next().unwrap_or_default());
+            let line = |op: &Op| {
+                let to = op.to.as_deref().map(name).unwrap_or_default();
+                format!("{} {} {} {to} because {}", op.op, op.side, name(&op.path), op.reason)
+            };
+            let mut lines: Vec<String> = run.ops.iter().map(line).collect();
+            lines.sort();
+            lines
+        });
+        assert_eq!(
+            difference(&foretold, &done),
+            none(),
+            "foretold, done: CRASH_SEED={seed}, {day}"
+        );
+        assert_eq!(foretold.len(), done.len(), "CRASH_SEED={seed}, {day}");
+        pair.assert_equal();
+    }
+}
+
+/// Five days in a one-way mode, with changes on both sides, and a kill on each.
+fn one_way_days(mode: &str, usual: u64) {
+    let seed = seed(usual);
+    let mut random = Random::new(seed);
+    let pair = Pair::with_flags(&["--mode", mode]);
+    let (from, deletes) = match mode {
+        "mirror-up" => (0, true),
+        "mirror-down" => (1, true),
+        "backup-up" => (0, false),
+        _ => (1, false),
+    };
+    Users::new(seed).settle_in(&pair);
+    if from == 1 {
+        std::fs::rename(pair.path("local"), pair.path("filled")).unwrap();
+        std::fs::rename(pair.path("remote"), pair.path("local")).unwrap();
+        std::fs::rename(pair.path("filled"), pair.path("remote")).unwrap();
+    }
+    pair.sync().exits(0);
+    pair.assert_equal();
+    for day in 1..=5 {
+        let story = format!("CRASH_SEED={seed}, {mode}, day {day}");
+        Users::new(seed ^ (day << 32)).change(&pair);
+        let source = pair.both()[from].tree();
+        kill(&pair, Moment::After(Duration::from_millis(random.below(120) as u64)));
+        pair.check_ledger(&story);
+        let run = pair.sync_with(&["--force"]);
+        assert!([0, 3].contains(&run.exit), "{story}: {run}");
+        let sides = pair.both();
+        assert_eq!(source.difference(&sides[from].tree()), Vec::<String>::new(), "{story}: {run}");
+        let lines = sides[1 - from].tree().lines();
+        let missing: Vec<String> =
+            source.lines().into_iter().filter(|line| !lines.contains(line)).collect();
+        assert_eq!(missing, Vec::<String>::new(), "{story}: {run}");
+        if deletes {
+            pair.assert_equal();
+        } else {
+            assert!(run.paths("delete").is_empty(), "{story}: {run}");
+        }
+        pair.assert_no_leftovers();
+        pair.assert_quiet_with(&["--force"], run.exit);
+    }
+}
+
+// S13, one way only.
+#[test]
+fn days_of_a_mirror_to_the_remote() {
+    one_way_days("mirror-up", 21);
+}
+
+// S13, one way only.
+#[test]
+fn days_of_a_mirror_from_the_remote() {
+    one_way_days("mirror-down", 22);
+}
+
+// S13, one way only.
+#[test]
+fn days_of_a_backup_to_the_remote() {
+    one_way_days("backup-up", 23);
+}
+
+// S13, one way only.
+#[test]
+fn days_of_a_backup_from_the_remote() {
+    one_way_days("backup-down", 24);
 }

@@ -206,7 +206,10 @@ async fn the_account_is_the_marker_and_no_other_folder_has_it() {
 async fn a_marker_that_becomes_another_one_is_a_lost_root() {
     let bench = bench().await;
     bench.remote.account().await.unwrap();
+    // What has an identity keeps it.
     open(&bench.at("")).claim("nas-2").await.unwrap();
+    assert_eq!(bench.remote.account().await.unwrap().key, "nas-1");
+    fs::write(bench.at(".foldsync/root-id"), "nas-2\n").unwrap();
     assert_eq!(kind(bench.remote.account().await), ErrorKind::RootLost);
     assert_eq!(open(&bench.at("")).account().await.unwrap().key, "nas-2");
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foldsync::clock::SystemClock;
 use foldsync::local::watch::source::{
@@ -92,6 +92,7 @@ impl Bench {
     async fn follow(&mut self) {
         let mut there = BTreeMap::new();
         walk(&self.root, "", &mut there);
+        let started = Instant::now();
         while self.seen != there {
             let missing: Vec<&String> = there
                 .iter()
@@ -100,7 +101,8 @@ impl Bench {
                 .collect();
             let ghosts: Vec<&String> =
                 self.seen.keys().filter(|k| !there.contains_key(*k)).collect();
-            let next = tokio::time::timeout(PATIENCE, self.sightings.recv()).await;
+            let left = PATIENCE.saturating_sub(started.elapsed());
+            let next = tokio::time::timeout(left, self.sightings.recv()).await;
             let next =
                 next.unwrap_or_else(|_| panic!("never seen: {missing:?}, ghosts {ghosts:?}"));
             self.look(next.unwrap()).await;
@@ -114,10 +116,18 @@ impl Bench {
                 self.look_at_everything().await;
             }
             Sighting::Folders(folders) => {
-                for folder in folders {
+                let mut folders: Vec<RelPath> = folders.into_iter().collect();
+                self.reported.extend(folders.iter().map(|folder| folder.as_str().to_owned()));
+                while let Some(folder) = folders.pop() {
                     self.watcher.watch([folder.clone()]).await;
-                    self.reported.push(folder.as_str().to_owned());
-                    self.list(folder.as_str());
+                    let known: Vec<String> = self.seen.keys().cloned().collect();
+                    let below = self.list(folder.as_str());
+                    // What is new in a folder that is only polled was not walked by the watcher: it
+                    // is for whoever lists it, as for an engine.
+                    if self.watcher.state().unwatched > 0 {
+                        let below = below.iter().map(|name| folder.join(&Name::new(name).unwrap()));
+                        folders.extend(below.filter(|path| !known.contains(&format!("{path}/"))));
+                    }
                 }
             }
         }
@@ -439,13 +449,6 @@ async fn after_an_overflow_everything_is_looked_at_and_watched_again() {
 async fn hints_that_do_not_fit_into_the_queue_become_everything() {
     let sinks: Arc<Mutex<Vec<EventSink>>> = Arc::default();
     let given = sinks.clone();
-    struct Deaf;
-    impl Source for Deaf {
-        fn watch(&mut self, _: &Path) -> Result<(), WatchError> {
-            Ok(())
-        }
-        fn unwatch(&mut self, _: &Path) {}
-    }
     let source: MakeSource = Box::new(move |sink| {
         given.lock().unwrap().push(sink);
         Ok(Box::new(Deaf))
@@ -473,7 +476,9 @@ async fn a_watcher_whose_thread_dies_is_replaced_and_everything_is_looked_at() {
     let deaths = Arc::new(AtomicUsize::new(0));
     let counted = deaths.clone();
     let source = tapped(move |event| {
-        if event.paths.iter().any(|path| path.ends_with("poison")) {
+        // To read it later is an event as well.
+        let is_new = event.kind.is_create();
+        if is_new && event.paths.iter().any(|path| path.ends_with("poison")) {
             counted.fetch_add(1, Ordering::SeqCst);
             std::panic::resume_unwind(Box::new("poison"));
         }
@@ -484,42 +489,49 @@ async fn a_watcher_whose_thread_dies_is_replaced_and_everything_is_looked_at() {
     .await;
     fs::write(bench.at("a/poison"), "").unwrap();
     bench.follow().await;
-    assert_eq!((deaths.load(Ordering::SeqCst), bench.everything), (1, 1));
+    assert_eq!(deaths.load(Ordering::SeqCst), 1);
+    assert!(bench.everything > 0);
     assert_eq!(bench.watcher.state().restarts, 1);
     assert_eq!(bench.watcher.state().degraded, None);
     fs::write(bench.at("a/f"), "after").unwrap();
     bench.follow().await;
 }
 
+/// Watches nothing.
+struct Deaf;
+
+impl Source for Deaf {
+    fn watch(&mut self, _: &Path) -> Result<(), WatchError> {
+        Ok(())
+    }
+    fn unwatch(&mut self, _: &Path) {}
+}
+
 // WA-17
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watcher_that_dies_again_at_once_is_reported_and_polled_until_it_works() {
-    let poisoned = Arc::new(AtomicUsize::new(1));
-    let counter = poisoned.clone();
-    let source = tapped(move |event| {
-        let is_poison = event.paths.iter().any(|path| path.ends_with("poison"));
-        if is_poison && counter.load(Ordering::SeqCst) > 0 {
-            std::panic::resume_unwind(Box::new("poison"));
-        }
-    });
-    let poll = Some(Duration::from_millis(1500));
+async fn a_watcher_that_dies_again_and_again_is_reported_and_polled_until_it_works() {
+    let is_healthy = Arc::new(AtomicBool::new(false));
+    let healthy = is_healthy.clone();
+    let mut real = kernel();
+    // Dead at birth, as often as it is replaced.
+    let source: MakeSource =
+        Box::new(
+            move |sink| {
+                if healthy.load(Ordering::SeqCst) { real(sink) } else { Ok(Box::new(Deaf)) }
+            },
+        );
+    let poll = Some(Duration::from_millis(300));
     let mut bench =
         Bench::with(Options { source: Some(source), poll, watches_max: None }, |root| {
             write(root.join("a/f"), "1");
         })
         .await;
-    fs::write(bench.at("a/poison"), "1").unwrap();
-    bench.follow().await;
-    // The second death within one interval: the source is given up until the next one.
-    while bench.watcher.state().degraded.is_none() {
-        fs::write(bench.at("a/poison"), "2").unwrap();
-        tokio::task::yield_now().await;
-    }
     let died = Some(Degraded::Polling { reason: PollingReason::Died });
-    assert_eq!(bench.watcher.state().degraded, died);
-    poisoned.store(0, Ordering::SeqCst);
-    bench.degraded_until(Option::is_none).await;
+    bench.degraded_until(|degraded| *degraded == died).await;
+    fs::write(bench.at("a/f"), "while deaf").unwrap();
     bench.follow().await;
+    is_healthy.store(true, Ordering::SeqCst);
+    bench.degraded_until(Option::is_none).await;
     fs::write(bench.at("a/f"), "after").unwrap();
     bench.follow().await;
 }

@@ -35,7 +35,7 @@ pub(super) struct Pair {
     pub(super) state_db: PathBuf,
     pub(super) lock: PathBuf,
     /// Made by `--local` and `--remote`, not by the configuration.
-    ad_hoc: bool,
+    pub(super) ad_hoc: bool,
     /// The only one of its configuration.
     only: bool,
 }
@@ -176,7 +176,11 @@ impl Context {
         let overlaps = check::overlaps(&config, Some(&state_dir));
         if !overlaps.is_empty() {
             let lines: Vec<String> = overlaps.iter().map(|p| config.source.show(p)).collect();
-            return Err(Failure::config(lines.join("\n")));
+            let refusal = match ad_hoc.local {
+                Some(_) => Failure::usage,
+                None => Failure::config,
+            };
+            return Err(refusal(lines.join("\n")));
         }
         let pairs = config.pairs.iter().filter(|pair| meant.contains(&pair.name));
         Ok(pairs.map(|pair| Pair::new(&config, pair, &state_dir)).collect())

@@ -112,7 +112,7 @@ pub(super) fn explain(args: &ExplainArgs, context: &Context) -> Result<Exit, Fai
 }
 
 fn print(out: &Out, pair: &Pair, view: &View) {
-    let path = if view.path.is_empty() { "." } else { &view.path };
+    let path = &view.path;
     let word = out.paint(view.state.paint(), view.state.word());
     out.line(format!("{} in {}: {word}", printable(path), pair.name()));
     view.reasons.iter().for_each(|reason| out.line(format!("  {}", printable(reason))));
@@ -151,6 +151,9 @@ pub(super) async fn view(pair: &Pair, path: &RelPath) -> Result<View, Failure> {
         view.state = PathState::Excluded;
         view.reasons.push("this folder belongs to foldsync and is never synced".to_owned());
         return Ok(view);
+    }
+    if path.is_root() {
+        return Err(Failure::usage("that is the folder of the pair itself: see `foldsync status`"));
     }
     let disk = on_disk(pair, path).await?;
     let kind = match &disk {

@@ -97,11 +97,20 @@ impl Pair {
                 Exit::Held,
                 format!("{halted} (is a disk not mounted?). Nothing was changed"),
             ),
-            (OpenError::Missing(_) | OpenError::NotAFolder(_), false) => {
+            (OpenError::Missing(_), false) => {
                 let folder = if side == "local" { &self.config.local } else { &self.remote_path() };
-                Failure::config(format!("{halted}. Make it first: mkdir -p {}", shown(folder)))
+                self.mistaken(format!("{halted}. Make it first: mkdir -p {}", shown(folder)))
             }
+            (OpenError::NotAFolder(_), false) => self.mistaken(halted),
             (OpenError::NotReadable(_) | OpenError::Other { .. }, _) => Failure::fatal(halted),
+        }
+    }
+
+    /// A folder that cannot be right: the fault of whoever named it, on the command line or in the file.
+    fn mistaken(&self, message: String) -> Failure {
+        match self.ad_hoc {
+            true => Failure::usage(message),
+            false => Failure::config(message),
         }
     }
 

@@ -60,6 +60,13 @@ impl Source {
         let message = printable(&problem.message);
         let help = problem.help.as_deref().map(printable);
         let mut out = String::new();
+        if file.is_empty() {
+            // From the command line: there is no line to point at.
+            return match help {
+                Some(help) => format!("{message}: {help}"),
+                None => message,
+            };
+        }
         let Some(at) = &problem.at else {
             let _ = write!(out, "{file}: {level}: {message}");
             if let Some(help) = help {

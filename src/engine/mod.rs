@@ -453,9 +453,10 @@ impl Engine {
             Ok(false) | Err(ListError::Gone) => {
                 look.confirmed.insert(node);
             }
-            // Still there after all, or nobody can tell: nothing is concluded. The next look sees.
-            Ok(true)
-            | Err(
+            // The listing was older than the item, or late: it is where it was. (RM-08, RM-11)
+            Ok(true) => {}
+            // Nobody can tell: nothing is concluded. The next look sees.
+            Err(
                 ListError::RootLost(_)
                 | ListError::Auth(_)
                 | ListError::Transient(_)

@@ -5,8 +5,9 @@
 //! most of what is written into fresh nested folders makes no event at all (WA-05). Lost events, a
 //! dead source and a replaced root all become `Everything`. Nothing here reads a file or decides.
 //!
-//! The order that makes it complete: `watch` a folder, then list it. Whoever lists folders calls
-//! `watch` first; for a folder that is watched already that costs one look-up.
+//! The order that makes it complete: `watch` a folder, then list it, then do the same with folders
+//! that the listing shows for the first time. Whoever lists folders calls `watch` first; for a
+//! folder that is watched already that costs one look-up.
 
 mod pending;
 pub mod source;

@@ -201,6 +201,26 @@ fn empty_folders_come_and_go_both_ways() {
     pair.settled(&["m/", "n/", "stays/"]);
 }
 
+// BC-16
+#[test]
+fn a_process_that_stays_does_what_a_single_run_does() {
+    let [once, stays] = [0, 1].map(|_| {
+        let pair = Pair::configured("settle = \"1s\"");
+        diverge(&pair);
+        pair
+    });
+    once.sync().exits(3);
+    let expected = once.local().tree().lines();
+    let arguments = ["sync"];
+    let child = stays.start(&arguments);
+    for side in stays.both() {
+        side.wait_for("the work of the daemon", || side.tree().lines() == expected);
+    }
+    stays.pass(&child, rustix::process::Signal::TERM);
+    stays.finish(child, &arguments);
+    stays.settled_with_conflict(&expected.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
 // BC-17
 #[test]
 fn edits_that_take_turns_never_conflict() {

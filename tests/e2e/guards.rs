@@ -131,14 +131,14 @@ fn a_root_that_is_not_mounted_stops_the_pair() {
         let place = pair.path(name);
         pair.local().write("a", "1").write("b", "2");
         pair.sync().exits(0);
-        pair.mounts().run(&format!("mount --move {} /mnt", place.display()));
+        pair.mounts().run(&format!("mount --bind {0} /mnt && umount {0}", place.display()));
         for _ in 0..2 {
             pair.run_unchecked(&["sync", "--once", "--json"]).exits(4);
         }
         let other = if name == "local" { pair.remote() } else { pair.local() };
         assert_eq!(other.tree().lines(), ["a=1", "b=2"]);
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0, "nothing goes below the mount point");
-        pair.mounts().run(&format!("mount --move /mnt {}", place.display()));
+        pair.mounts().run(&format!("mount --bind /mnt {}", place.display()));
         pair.settled(&["a=1", "b=2"]);
     }
 }

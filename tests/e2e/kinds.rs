@@ -2,7 +2,9 @@
 
 use std::fs::OpenOptions;
 use std::io::{Seek as _, SeekFrom, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::pair::tree::fingerprint;
 use super::pair::{BIG, Pair, until_met};
 
 // FK-01
@@ -357,6 +359,35 @@ fn absurd_times_do_not_matter() {
     pair.assert_quiet(0);
 }
 
+// FK-22
+#[test]
+fn a_database_in_use_is_whole_on_the_other_side_once_it_is_quiet() {
+    let pair = Pair::synced(&["a"]);
+    let path = pair.local().path("x.db");
+    let app = rusqlite::Connection::open(&path).unwrap();
+    app.pragma_update(None, "journal_mode", "wal").unwrap();
+    app.execute_batch("CREATE TABLE t (x)").unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let app = app;
+            while !over.load(Ordering::Relaxed) {
+                app.execute("INSERT INTO t VALUES (hex(randomblob(2000)))", []).unwrap();
+            }
+        });
+        for _ in 0..5 {
+            let run = pair.run_unchecked(&["sync", "--once", "--json"]);
+            assert!([0, 1].contains(&run.exit), "{run}");
+        }
+        over.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+    });
+    pair.local().note(&pair.local().read("x.db"));
+    pair.sync().exits(0);
+    pair.assert_both(&["a=a 0", &format!("x.db={}", fingerprint(&pair.local().read("x.db")))]);
+    pair.assert_quiet(0);
+}
+
 // FK-24
 #[test]
 fn a_read_only_disk_is_one_clear_trouble_and_nothing_is_lost() {
@@ -367,10 +398,10 @@ fn a_read_only_disk_is_one_clear_trouble_and_nothing_is_lost() {
         pair.sync().exits(0);
         let other = if name == "local" { pair.remote() } else { pair.local() };
         other.write("a", "1").delete("b").write("n", "2");
-        pair.mounts().run(&format!("mount -o remount,ro {}", place.display()));
+        pair.mounts().run(&format!("mount -o bind,remount,ro {}", place.display()));
         let run = pair.sync();
         assert!([1, 5, 7].contains(&run.exit), "{run}");
-        pair.mounts().run(&format!("mount -o remount,rw {}", place.display()));
+        pair.mounts().run(&format!("mount -o bind,remount,rw {}", place.display()));
         pair.sync().exits(0);
         pair.settled(&["a=1", "d/", "d/c=0c", "n=2"]);
     }

@@ -231,7 +231,7 @@ fn an_interrupt_ends_a_run_in_a_consistent_state() {
         let arguments = ["sync", "--once", "--json"];
         let child = pair.start(&arguments);
         pair.remote().await_path("d0");
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        pair.pass(&child, signal);
         let run = pair.finish(child, &arguments);
         assert!([0, 130].contains(&run.exit), "{run}");
         pair.assert_no_leftovers();

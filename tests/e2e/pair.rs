@@ -277,15 +277,18 @@ impl Pair {
         let arguments = ["sync", "--once", "--json"];
         let mut child = self.start(&arguments);
         side.await_staged(&mut child);
-        let pid = Pid::from_child(&child);
-        rustix::process::kill_process(pid, Signal::STOP).unwrap();
+        self.pass(&child, Signal::STOP);
         let caught = under_way();
         if caught {
             act();
         }
-        rustix::process::kill_process(pid, Signal::CONT).unwrap();
+        self.pass(&child, Signal::CONT);
         let run = self.finish(child, &arguments);
         caught.then_some(run)
+    }
+
+    pub(crate) fn pass(&self, child: &Child, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(child), signal).unwrap();
     }
 
     /// The names that a conflict copy of a file without extension could get from now on.

@@ -163,8 +163,9 @@ impl<'a> Side<'a> {
         self.wait_for("a staged file", || !self.staged().is_empty() || ended(child));
     }
 
+    /// Until something is so.
     #[track_caller]
-    fn wait_for(&self, what: &str, mut is_there: impl FnMut() -> bool) {
+    pub(crate) fn wait_for(&self, what: &str, mut is_there: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !is_there() {
             assert!(begun.elapsed() < PATIENCE, "{what} did not come on the {} side", self.name);

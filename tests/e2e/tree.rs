@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -45,8 +46,15 @@ impl Tree {
         let mut found = BTreeMap::new();
         let mut left = vec![String::new()];
         while let Some(dir) = left.pop() {
-            // A folder that the test made unreadable counts as what it is, without contents.
-            let Ok(items) = fs::read_dir(root.join(&dir)) else { continue };
+            let items = match fs::read_dir(root.join(&dir)) {
+                Ok(items) => items,
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    found.insert(format!("{dir}/?"), "=?".to_owned());
+                    continue;
+                }
+                // Gone meanwhile, or never there.
+                Err(_) => continue,
+            };
             for item in items.flatten() {
                 let name = item.file_name();
                 let name = name.to_string_lossy();

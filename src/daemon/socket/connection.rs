@@ -33,6 +33,8 @@ const HEAD_WAIT: Duration = Duration::from_secs(10);
 const WRITE_WAIT: Duration = Duration::from_secs(10);
 /// Pause after the system refused a connection, such as for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pause after a connection had to give way: in a flood, each gets time to say what it wants.
+const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 
 /// Answers until it is told to stop. Open connections are cut off then.
 pub(super) async fn serve(bound: Bound, router: Router, stop: CancellationToken) {
@@ -43,7 +45,11 @@ pub(super) async fn serve(bound: Bound, router: Router, stop: CancellationToken)
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) if is_allowed(&stream) => slots.admit(stream, router.clone()),
+            Ok((stream, _)) if is_allowed(&stream) => {
+                if slots.admit(stream, router.clone()) == Admission::Crowded {
+                    tokio::time::sleep(FLOOD_PAUSE).await;
+                }
+            }
             Ok(_) => tracing::warn!("another user tried to connect to the control socket"),
             Err(error) => {
                 tracing::warn!(%error, "a control connection could not be accepted");
@@ -83,6 +89,13 @@ struct Table {
     open: BTreeMap<u64, Slot>,
 }
 
+#[derive(PartialEq, Eq)]
+enum Admission {
+    Free,
+    /// Somebody had to give way, or the newcomer was turned away.
+    Crowded,
+}
+
 impl Slots {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,11 +103,12 @@ impl Slots {
 
     /// Serves the connection. With all slots taken, the oldest one that nobody is waiting in gives
     /// way; if there is none, the newcomer is turned away.
-    fn admit(self: &Arc<Slots>, stream: UnixStream, router: Router) {
+    fn admit(self: &Arc<Slots>, stream: UnixStream, router: Router) -> Admission {
         let mut table = self.table();
-        if table.open.len() >= CONNECTIONS_MAX {
+        let is_full = table.open.len() >= CONNECTIONS_MAX;
+        if is_full {
             let idle = table.open.iter().find(|(_, slot)| !slot.is_answering).map(|(id, _)| *id);
-            let Some(idle) = idle else { return };
+            let Some(idle) = idle else { return Admission::Crowded };
             if let Some(slot) = table.open.remove(&idle) {
                 slot.task.abort();
             }
@@ -108,6 +122,7 @@ impl Slots {
             place.serve(stream, router).await;
         });
         table.open.insert(id, Slot { task: task.abort_handle(), is_answering: false });
+        if is_full { Admission::Crowded } else { Admission::Free }
     }
 
     fn close(&self) {
