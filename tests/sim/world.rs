@@ -43,7 +43,8 @@ pub(crate) struct World {
     kills: u64,
     /// What the last run said it leaves out.
     reported: BTreeSet<String>,
-    /// Whether a state database was lost: nobody knows any more what has its names on the remote.
+    /// Whether a state database was lost, or could not do its work: nobody knows any more what has its
+    /// names on the remote.
     forgot: bool,
     /// Steps of the longest run so far: where in a run something may strike.
     reach: u64,
@@ -317,13 +318,17 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
         let traits = DiskTraits::draw(&mut dice);
         let nature = Nature::draw(&mut dice);
         let weather = Weather::draw(&mut dice);
-        let odds_of_doubt = odds.reply_lost + odds.reply_late + odds.disk_io_late > 0;
+        let odds_of_doubt = odds.reply_lost + odds.reply_late + odds.disk_io_late + odds.stale > 0;
+        // Killed in a swap, and then blinded by a listing that lags, the engine forgets it.
+        let may_litter = odds.stale > 0 && weather.kill > 0;
         let calm = odds == Odds::default();
         let hub = Arc::new(Hub::new(seed, odds, pace, trace));
         let mut world = World::new(hub.clone(), traits, nature, folder);
         let users = Dice::new(seed, 3);
         let crowd = Crowd::new(hub.clone(), world.disk.clone(), world.cloud.clone(), users);
         let crowd = Arc::new(crowd);
+        world.forgot = may_litter;
+        hub.allow_haste(weather.busy > 0);
         let mut agreed = !crowd.settle_in();
         let mut lost_database = false;
         for _ in 0..weather.rounds {
