@@ -35,7 +35,10 @@ fn verdict(seed: u64) -> Option<String> {
     if from_environment("SIM_VERBOSE").is_some() {
         eprintln!("day {seed}");
     }
-    let (first, second) = (live(seed, Trace::Off), live(seed, Trace::Off));
+    let days = std::panic::catch_unwind(|| (live(seed, Trace::Off), live(seed, Trace::Off)));
+    let Ok((first, second)) = days else {
+        return Some(format!("SIM_SEED={seed}: S8: a panic, see above"));
+    };
     let mut wrong = first.violations;
     if first.digest != second.digest {
         wrong.push("S7: two runs of this seed differ".to_owned());

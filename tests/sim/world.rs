@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldsync::drive::Observer;
-use foldsync::engine::OpReport;
+use foldsync::drive::{self, Observer};
+use foldsync::engine::{Event, LookAt, OpReport, Summary};
 use foldsync::exec::Lanes;
-use foldsync::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
+use foldsync::pair::{self, Conduct, PairSettings, RunError, Sides};
 use foldsync::plan::{BrakeLimits, ConflictPolicy, Mode};
 use foldsync::tree::Side;
 
@@ -41,6 +41,8 @@ pub(crate) struct World {
     db: PathBuf,
     runs: u64,
     kills: u64,
+    /// Runs that one process makes before it ends.
+    pub(crate) cycles: u64,
     /// What the last run said it leaves out.
     reported: BTreeSet<String>,
     /// Whether a state database was lost, or could not do its work: nobody knows any more what has its
@@ -53,7 +55,7 @@ pub(crate) struct World {
 /// How one run of the engine ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    Done(Box<Result<RunReport, RunError>>),
+    Done(Box<Result<Summary, RunError>>),
     Killed,
 }
 
@@ -78,6 +80,7 @@ impl World {
             db: folder.join("pair.db"),
             runs: 0,
             kills: 0,
+            cycles: 1,
             reported: BTreeSet::new(),
             forgot: false,
             reach: 60,
@@ -98,15 +101,7 @@ impl World {
         };
         let witness = Witness { hub: self.hub.clone() };
         let fresh_id = format!("id-{}", self.runs);
-        let run = pair::run(
-            &self.settings,
-            &self.db,
-            &sides,
-            &fresh_id,
-            Conduct::Act,
-            &witness,
-            std::future::pending(),
-        );
+        let run = self.live(&sides, &witness, &fresh_id);
         let end = tokio::select! {
             biased;
             () = self.hub.death() => End::Killed,
@@ -138,16 +133,40 @@ impl World {
         end
     }
 
+    /// The life of a process: one run, or as many as a daemon makes one after the other.
+    async fn live(
+        &self,
+        sides: &Sides,
+        witness: &Witness,
+        fresh_id: &str,
+    ) -> Result<Summary, RunError> {
+        let mut started =
+            pair::start(&self.settings, &self.db, sides, fresh_id, Conduct::Act).await?;
+        let driver = &mut started.driver;
+        let mut summary = drive::run_once(driver, witness, std::future::pending()).await?;
+        for _ in 1..self.cycles {
+            self.hub.note(format_args!("---- cycle: {summary:?}"));
+            sides.clock.sleep(Duration::from_secs(60)).await;
+            driver.engine.begin_cycle()?;
+            for side in Side::BOTH {
+                driver.tell(Event::Look { side, at: LookAt::Everything });
+            }
+            summary = drive::run_once(driver, witness, std::future::pending()).await?;
+        }
+        Ok(summary)
+    }
+
     /// Users rest and nothing fails: the pair gets in sync, within a bound, and then keeps still.
     pub(crate) async fn settle(&mut self) {
+        self.cycles = 1;
         self.hub.calm();
         self.disk.repair();
         for _ in 0..ROUNDS_MAX {
             // Longer than any answer is late, any listing lags and any failure waits for its retry.
             tokio::time::sleep(Duration::from_secs(86_400)).await;
             if let End::Done(result) = self.start(None).await {
-                if let Ok(report) = &*result {
-                    let skipped = report.summary.skipped.iter();
+                if let Ok(summary) = &*result {
+                    let skipped = summary.skipped.iter();
                     self.reported = skipped.map(|item| item.path.clone()).collect();
                 }
                 match *result {
@@ -288,6 +307,8 @@ struct Weather {
     power_cut: u32,
     /// Users act during runs.
     busy: u32,
+    /// The process stays for several runs.
+    daemon: u32,
     deny: u32,
     unmount: u32,
     clock: u32,
@@ -301,6 +322,7 @@ impl Weather {
             kill: dice.swarm(&[0, 0, 300, 800]),
             power_cut: dice.swarm(&[0, 0, 500]),
             busy: dice.swarm(&[0, 500, 1000]),
+            daemon: dice.swarm(&[0, 0, 500]),
             deny: dice.swarm(&[0, 0, 0, 200]),
             unmount: dice.swarm(&[0, 0, 0, 150]),
             clock: dice.swarm(&[0, 0, 0, 300]),
@@ -356,6 +378,7 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
 
 impl World {
     async fn round(&mut self, crowd: &Arc<Crowd>, weather: &Weather, dice: &mut Dice) {
+        self.cycles = if dice.chance(weather.daemon) { dice.between(2, 3) } else { 1 };
         for _ in 0..dice.between(0, 4) {
             crowd.act();
         }
