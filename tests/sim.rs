@@ -16,7 +16,7 @@ mod sim {
 }
 
 use sim::faults::Trace;
-use sim::world::{Report, day, scratch};
+use sim::world::{Report, daemon_day, day, scratch};
 
 const SEEDS: u64 = 2_000;
 /// Seeds that once failed, each with what it taught.
@@ -62,6 +62,21 @@ fn regressions() -> impl Iterator<Item = u64> {
 fn days_that_once_went_wrong_go_well() {
     let wrong = verdicts(regressions());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// `SIM_DAYS=n` for more of them, `SIM_SEED=n` for that one with its trace.
+#[test]
+fn a_daemon_lives_through_24_hours_of_users_and_faults() {
+    const DAYS: u64 = 4;
+    let one = from_environment("SIM_SEED");
+    let days = one.map_or(0..from_environment("SIM_DAYS").unwrap_or(DAYS), |seed| seed..seed + 1);
+    for seed in days {
+        let trace = if one.is_some() { Trace::Shown } else { Trace::Off };
+        let report = daemon_day(seed, scratch().path(), trace);
+        let wrong = &report.violations;
+        assert!(wrong.is_empty(), "SIM_SEED={seed}: {wrong:#?}");
+        assert!(report.acts > 500, "people were at work: {}", report.acts);
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use foldsync::engine::{Event, LookAt, OpReport, Summary};
 use foldsync::exec::Lanes;
 use foldsync::pair::{self, Conduct, PairSettings, RunError, Sides};
 use foldsync::plan::{BrakeLimits, ConflictPolicy, Mode};
-use foldsync::tree::Side;
+use foldsync::tree::{RelPath, Side};
 
 use super::cloud::{CloudPort, Nature, SimCloud};
 use super::crowd::Crowd;
@@ -43,6 +43,8 @@ pub(crate) struct World {
     kills: u64,
     /// Runs that one process makes before it ends.
     pub(crate) cycles: u64,
+    /// Who is at work while a process stays.
+    crowd: Option<Arc<Crowd>>,
     /// What the last run said it leaves out.
     reported: BTreeSet<String>,
     /// Whether a state database was lost, or could not do its work: nobody knows any more what has its
@@ -81,6 +83,7 @@ impl World {
             runs: 0,
             kills: 0,
             cycles: 1,
+            crowd: None,
             reported: BTreeSet::new(),
             forgot: false,
             reach: 60,
@@ -91,7 +94,8 @@ impl World {
     /// One start of the engine: to its end, or to the step at which it is killed.
     pub(crate) async fn start(&mut self, kill_after: Option<u64>) -> End {
         self.runs += 1;
-        let life = self.hub.begin_life(Some(kill_after.unwrap_or(STEPS_MAX)));
+        let steps_max = STEPS_MAX * self.cycles;
+        let life = self.hub.begin_life(Some(kill_after.unwrap_or(steps_max)));
         let before = self.hub.steps();
         self.hub.note(format_args!("---- run {} (kill after {kill_after:?})", self.runs));
         let sides = Sides {
@@ -144,21 +148,44 @@ impl World {
             pair::start(&self.settings, &self.db, sides, fresh_id, Conduct::Act).await?;
         let driver = &mut started.driver;
         let mut summary = drive::run_once(driver, witness, std::future::pending()).await?;
-        for _ in 1..self.cycles {
+        for cycle in 1..self.cycles {
             self.hub.note(format_args!("---- cycle: {summary:?}"));
             sides.clock.sleep(Duration::from_secs(60)).await;
+            let local = self.let_people_work(cycle);
             driver.engine.begin_cycle()?;
-            for side in Side::BOTH {
-                driver.tell(Event::Look { side, at: LookAt::Everything });
-            }
+            driver.tell(Event::Look { side: Side::Local, at: local });
+            driver.tell(Event::Look { side: Side::Remote, at: LookAt::Everything });
             summary = drive::run_once(driver, witness, std::future::pending()).await?;
         }
         Ok(summary)
     }
 
+    /// Somebody does something before a cycle or during it, or nobody does. Where a watcher would
+    /// have the process look then: it may miss things, for an hour at most.
+    fn let_people_work(&self, cycle: u64) -> LookAt {
+        const CYCLES_AN_HOUR: u64 = 60;
+        let Some(crowd) = &self.crowd else { return LookAt::Everything };
+        for _ in 0..self.hub.below(3) {
+            crowd.act();
+        }
+        if self.hub.below(3) == 0 {
+            let busy = crowd.clone();
+            self.hub.schedule(self.hub.below(40) as u64, Box::new(move || busy.act()));
+        }
+        if cycle.is_multiple_of(CYCLES_AN_HOUR) {
+            return LookAt::Everything;
+        }
+        let all = self.disk.tree();
+        let folders = all.iter().filter(|(_, content)| content.is_none());
+        let paths = folders.filter_map(|(path, _)| RelPath::new(path).ok());
+        let seen = paths.filter(|_| self.hub.below(4) > 0);
+        LookAt::Folders(seen.chain([RelPath::root()]).collect())
+    }
+
     /// Users rest and nothing fails: the pair gets in sync, within a bound, and then keeps still.
     pub(crate) async fn settle(&mut self) {
         self.cycles = 1;
+        self.crowd = None;
         self.hub.calm();
         self.disk.repair();
         for _ in 0..ROUNDS_MAX {
@@ -372,6 +399,39 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
         if copies > 0 && agreed && witnessed && crowd.sides().len() == 1 {
             hub.violate(format!("S6: {copies} conflict copies, but only one side was changed"));
         }
+        world.report(crowd.acts())
+    })
+}
+
+/// Lives through 24 hours as a daemon does: it stays, looks again every minute, and starts anew where
+/// it could not go on. Users work all the time on both sides.
+pub(crate) fn daemon_day(seed: u64, folder: &Path, trace: Trace) -> Report {
+    const DAY: Duration = Duration::from_secs(86_400);
+    in_virtual_time(async {
+        let mut dice = Dice::new(seed, 4);
+        let odds = Odds { quota_full: 0, disk_full: 0, ..Odds::draw(&mut dice) };
+        let (traits, nature) = (DiskTraits::draw(&mut dice), Nature::draw(&mut dice));
+        let hub = Arc::new(Hub::new(seed, odds, Pace::Jittery, trace));
+        let mut world = World::new(hub.clone(), traits, nature, folder);
+        let users = Dice::new(seed, 3);
+        let crowd = Crowd::new(hub.clone(), world.disk.clone(), world.cloud.clone(), users);
+        let crowd = Arc::new(crowd);
+        hub.allow_haste(true);
+        crowd.settle_in();
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < DAY {
+            world.cycles = (DAY - begun.elapsed()).as_secs() / 60 + 1;
+            world.crowd = Some(crowd.clone());
+            if let End::Done(result) = world.start(None).await
+                && let Err(error) = &*result
+                && let RunError::Fatal(_) = error
+            {
+                hub.violate(format!("S8: a daemon ended: {error}"));
+            }
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        crowd.finish();
+        world.settle().await;
         world.report(crowd.acts())
     })
 }
