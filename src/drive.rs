@@ -151,6 +151,7 @@ impl Driver {
         /// More than any plan that only unblocks the next one.
         const IDLE_TURNS_MAX: u32 = 100;
         if self.idle_turns > IDLE_TURNS_MAX && !self.engine.is_pretending() {
+            tracing::debug!("{}", self.engine.what_is_left());
             return Err(Fatal::Stuck);
         }
         let events = std::mem::take(&mut self.events);

@@ -390,6 +390,19 @@ impl Engine {
             && self.next_wake().is_none()
     }
 
+    /// For the report of a mistake of ours: why this is not done.
+    pub fn what_is_left(&self) -> String {
+        format!(
+            "looked {:?}, full looks {:?}, folders {:?}, plan wanted {}, ready {:?}, planned {:?}",
+            self.looked,
+            self.full_look_wanted,
+            self.dirty,
+            self.plan_wanted,
+            self.ready,
+            self.last_plan.ops
+        )
+    }
+
     pub fn is_pretending(&self) -> bool {
         self.settings.pretend
     }
