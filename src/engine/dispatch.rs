@@ -31,6 +31,7 @@ impl Engine {
         self.drop_recalled_intents();
         self.wake_troubles();
         self.forget_doubts();
+        self.tidy_up(commands);
         let worth_it = self.flights.is_empty() || self.finished_since_plan >= PLAN_BATCH;
         if self.ready.is_empty() && self.plan_wanted && worth_it && self.stop.is_none() {
             self.make_plan();
@@ -101,6 +102,7 @@ impl Engine {
     fn busy_nodes(&self) -> HashSet<NodeId> {
         let mut busy: HashSet<NodeId> = self.flying.clone();
         busy.extend(self.troubles.keys());
+        busy.extend(self.half_done.keys());
         busy.extend(self.unsure.keys());
         busy.extend(self.unsettled.keys());
         let mut left: Vec<NodeId> = self.blind.keys().map(|(_, node)| *node).collect();
@@ -228,7 +230,7 @@ impl Engine {
         Some(flight)
     }
 
-    fn trace(&self, id: OpId, op: &Op, task: &Task) -> Trace {
+    pub(super) fn trace(&self, id: OpId, op: &Op, task: &Task) -> Trace {
         match (&op.action, task) {
             (Action::KeepBoth { copy }, Task::Relocate { from, to, .. }) => Trace::KeepBoth {
                 parent: self.trees.facet(op.side, op.node).map_or(NodeId::ROOT, |f| f.at().parent),

@@ -81,7 +81,8 @@ impl Engine {
             (Action::Transfer { .. }, Outcome::Same { digest, at: read_at, .. }) => {
                 self.learn_remote(node, digest, read_at);
             }
-            (Action::Delete, Outcome::Deleted) => self.trees.set_facet(side, node, None),
+            // A folder was empty: what a listing has shown in it was gone before.
+            (Action::Delete, Outcome::Deleted) => self.trees.lose(side, node),
             (Action::Learn, Outcome::Learned { digest, at }) => {
                 if let Some(facet) = self.trees.facet(side, node)
                     && is_racy(&facet.rev, at.0)

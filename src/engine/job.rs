@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ListError;
 use crate::clock::Timestamp;
 use crate::remote::Locator;
 use crate::tree::{
@@ -175,10 +176,25 @@ pub struct Failure {
     pub side: Side,
     /// The effect is unknown: look before anything else.
     pub unknown: bool,
-    /// A half-way state stays behind: the intent is kept for the next start.
+    /// A half-way state may stay behind: the intent is kept until it is tidied up.
     pub unfinished: bool,
     pub retry_after: Option<std::time::Duration>,
     pub message: String,
+}
+
+impl From<Failure> for ListError {
+    fn from(failure: Failure) -> ListError {
+        match failure.kind {
+            FailureKind::RootLost => ListError::RootLost(failure.message),
+            FailureKind::Auth => ListError::Auth(failure.message),
+            FailureKind::Changed
+            | FailureKind::NotEmpty
+            | FailureKind::Transient
+            | FailureKind::Refused
+            | FailureKind::Corrupt
+            | FailureKind::Full => ListError::Transient(failure.message),
+        }
+    }
 }
 
 /// What recovery must know about an operation whose process was killed.

@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod finish;
+mod half_done;
 mod ingest;
 pub mod job;
 mod look;
@@ -26,7 +27,9 @@ use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
 use crate::tree::{HashAlgo, NodeId, Placement, RelPath, Side, Trees};
 
 pub use dispatch::{park_name, stage_key};
-use job::{Failure, Job, OpId, Outcome, SavedSession};
+use half_done::HalfDone;
+pub use half_done::Tidied;
+use job::{Failure, Job, OpId, Outcome, SavedSession, Trace};
 use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
@@ -94,6 +97,11 @@ pub enum Event {
         op: OpId,
         result: Result<Outcome, Failure>,
     },
+    /// What is known now of something that stopped half-way.
+    Tidied {
+        node: NodeId,
+        result: Result<Tidied, ListError>,
+    },
     /// Something may have changed, or it is time to look.
     Look {
         side: Side,
@@ -113,9 +121,22 @@ pub enum Event {
 /// Something is to be done.
 #[derive(Debug)]
 pub enum Command {
-    List { side: Side, dir: NodeId, target: Locator },
-    Confirm { side: Side, node: NodeId, target: Locator },
+    List {
+        side: Side,
+        dir: NodeId,
+        target: Locator,
+    },
+    Confirm {
+        side: Side,
+        node: NodeId,
+        target: Locator,
+    },
     Run(Box<Job>),
+    /// An operation of this run stopped half-way: to be brought to its end.
+    Tidy {
+        node: NodeId,
+        trace: Trace,
+    },
 }
 
 /// Why a folder could not be listed or an item not be looked up.
@@ -176,7 +197,7 @@ enum Problem {
 }
 
 /// An operation under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Flight {
     op: Op,
     job: Job,
@@ -245,6 +266,7 @@ pub struct Engine {
     /// Files that were uploaded and not seen since: listings may lag behind.
     unseen: HashSet<NodeId>,
     troubles: BTreeMap<NodeId, Trouble>,
+    half_done: BTreeMap<NodeId, HalfDone>,
     unsettled: BTreeMap<NodeId, Unsettled>,
     /// Failed tries, and plans that were built on old sight, in this run.
     attempts: HashMap<NodeId, u32>,
@@ -313,6 +335,7 @@ impl Engine {
             unsure: HashMap::new(),
             unseen: HashSet::new(),
             troubles: BTreeMap::new(),
+            half_done: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             attempts: HashMap::new(),
             changes: HashMap::new(),
@@ -354,7 +377,8 @@ impl Engine {
 
     /// Whether nothing is left to do in this run, or nothing can be done.
     pub fn is_done(&self) -> bool {
-        let idle = self.flights.is_empty() && self.looks.iter().all(Option::is_none);
+        let idle =
+            self.flights.is_empty() && self.looks.iter().all(Option::is_none) && !self.is_tidying();
         if self.stop.is_some() {
             return idle;
         }
@@ -364,6 +388,19 @@ impl Engine {
             && self.ready.is_empty()
             && !self.plan_wanted
             && self.next_wake().is_none()
+    }
+
+    /// For the report of a mistake of ours: why this is not done.
+    pub fn what_is_left(&self) -> String {
+        format!(
+            "looked {:?}, full looks {:?}, folders {:?}, plan wanted {}, ready {:?}, planned {:?}",
+            self.looked,
+            self.full_look_wanted,
+            self.dirty,
+            self.plan_wanted,
+            self.ready,
+            self.last_plan.ops
+        )
     }
 
     pub fn is_pretending(&self) -> bool {
@@ -384,6 +421,7 @@ impl Engine {
                 Ok(())
             }
             Event::Finished { op, result } => self.take_outcome(op, result),
+            Event::Tidied { node, result } => self.take_tidied(node, result),
             Event::Look { side, at } => {
                 self.take_sighting(side, at);
                 Ok(())

@@ -63,6 +63,14 @@ impl Executor {
             }
             Err(failed) => return Err(failed),
         };
+        let way = match way {
+            Way::InPlace
+                if upload.saved.is_some() && self.is_staged(key, &sent, upload.to).await? =>
+            {
+                Way::Swap
+            }
+            Way::InPlace | Way::Swap => way,
+        };
         let entry = match way {
             Way::InPlace => sent.entry,
             Way::Swap => Some(self.swap_in(key, sent.entry, upload.to, upload.over).await?),
@@ -73,6 +81,15 @@ impl Executor {
             return Err(failure(FailureKind::Corrupt, Side::Remote, text));
         }
         Ok(Outcome::Uploaded { entry, sent: sent.bytes, instant: sent.instant })
+    }
+
+    /// Whether a session of an earlier try was to replace something that is gone by now: what it made
+    /// has the name of a staged version.
+    async fn is_staged(&self, key: u64, sent: &Sent, to: &Target) -> Result<bool> {
+        match &sent.entry {
+            Some(entry) => Ok(entry.name == super::commit::staged_name(key)),
+            None => self.has_staged(key, to).await,
+        }
     }
 
     /// Removes the staged version of an upload that failed. If nobody can tell whether there is one,

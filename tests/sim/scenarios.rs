@@ -640,3 +640,31 @@ fn a_disk_without_room_ends_the_run_and_not_the_pair() {
         story.end();
     });
 }
+
+#[test]
+fn a_process_that_stays_takes_up_what_had_no_answer() {
+    // UP-09, UP-10
+    for service in services() {
+        for seed in 0..20 {
+            in_virtual_time(async {
+                let scratch = scratch();
+                let odds = Odds { reply_lost: 150, ..Odds::default() };
+                let hub = Arc::new(Hub::new(seed, odds, Pace::Jittery, Trace::Kept));
+                let nature = service.nature.clone();
+                let world = World::new(hub, DiskTraits::PLAIN, nature, scratch.path());
+                let mut story = Story { world };
+                story.local_all([write("a", "0"), write("b", "1")]);
+                story.world.cycles = 2;
+                story.world.start(None).await;
+                story.local_all([write("a", "2"), write("b", "3")]);
+                story.world.cycles = 4;
+                let end = story.world.start(None).await;
+                let log = story.world.hub.take_log().join("\n");
+                assert!(matches!(end, End::Done(result) if result.is_ok()), "{log}");
+                story.settle().await;
+                story.expect(&[("a", "2"), ("b", "3")]);
+                story.end();
+            });
+        }
+    }
+}
