@@ -68,6 +68,7 @@ struct Soak {
     changes: u64,
     failed_requests: u64,
     killed: u64,
+    may_be_blinded: bool,
     samples: Vec<Usage>,
 }
 
@@ -92,6 +93,7 @@ impl Soak {
             changes: 0,
             failed_requests: 0,
             killed: 0,
+            may_be_blinded: true,
             samples: Vec::new(),
         };
         soak.start();
@@ -107,6 +109,7 @@ impl Soak {
 
     fn run(&mut self, span: Duration, kills: u64) {
         let begun = Instant::now();
+        self.may_be_blinded = kills == 0;
         let mut told = 0;
         while begun.elapsed() < span {
             self.step();
@@ -300,7 +303,8 @@ impl Soak {
                 match self.dice.below(4) {
                     0 => self.rig.cloud.expire_access(),
                     1 => self.rig.cloud.drop_sessions(),
-                    2 => self.rig.cloud.freeze_listings(),
+                    // Killed in a swap and then blinded, the daemon leaves what it had staged behind.
+                    2 if self.may_be_blinded => self.rig.cloud.freeze_listings(),
                     _ => self.rig.cloud.thaw_listings(),
                 }
                 return;
