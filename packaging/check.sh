@@ -39,7 +39,7 @@ installed_files_are_right() {
 }
 
 units_are_right() {
-    systemd-analyze verify --man=no --user /usr/lib/systemd/user/foldsync*.service \
+    XDG_RUNTIME_DIR="$work" systemd-analyze verify --man=no --user /usr/lib/systemd/user/foldsync*.service \
         /usr/lib/systemd/user/foldsync*.timer
     systemd-analyze verify --man=no /usr/lib/systemd/system/foldsync@.service
 }
