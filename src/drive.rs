@@ -64,7 +64,7 @@ pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result
             serde_json::from_str(&intent.job)
         {
             finish_swap(world, key, &parent_path, parent_id, &name, old.as_ref()).await?;
-            world.remote.clean_up(key).await?;
+            world.remote.clear_stage().await?;
         }
     }
     Ok(())

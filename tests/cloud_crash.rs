@@ -36,7 +36,11 @@ enum Script {
 
 impl World {
     fn new(switches: Switches) -> World {
+        let replaces = switches.same_name_upload == Meeting::Replaces;
         let mut rig = Rig::new(Switches { chunk_bytes: 4096, ..switches });
+        if replaces {
+            rig.run(&["doctor", "top"]).exits(0);
+        }
         for name in ["edited", "both", "from-afar"] {
             rig.write(&format!("{name}.txt"), &format!("{name}, first version"));
         }
@@ -192,6 +196,23 @@ fn killed_before_any_request_is_served() {
 #[test]
 fn killed_after_any_request_was_served() {
     kill_at_every_request(&Switches::default(), Script::Full, Phase::After);
+}
+
+// CR-02 UP-09
+#[test]
+fn killed_before_any_request_where_uploads_are_known_to_replace() {
+    kill_where_uploads_replace(Phase::Before);
+}
+
+// CR-02 UP-09
+#[test]
+fn killed_after_any_request_where_uploads_are_known_to_replace() {
+    kill_where_uploads_replace(Phase::After);
+}
+
+fn kill_where_uploads_replace(phase: Phase) {
+    let switches = Switches { same_name_upload: Meeting::Replaces, ..Switches::default() };
+    kill_at_every_request(&switches, Script::Names, phase);
 }
 
 // CR-02 RM-10

@@ -358,6 +358,24 @@ fn a_lost_reply_to_the_completion_of_an_upload_leaves_exactly_one_object() {
     assert_eq!(quiet.mutating, 0);
 }
 
+// RM-09
+#[test]
+fn of_two_files_with_one_name_neither_is_lost_when_the_local_one_is_edited() {
+    let mut rig = settled(1);
+    rig.cloud.write_duplicate("Documents/d0/f0.txt", "a second file of that name");
+    rig.write("d0/f0.txt", "edited");
+    let ended = rig.sync();
+    assert!(matches!(ended.exit, Some(0 | 1 | 3)), "{ended:#?}");
+    let there: Vec<_> = rig.cloud.tree().into_iter().filter(|(_, file)| file.is_some()).collect();
+    assert!(there.iter().all(|(path, _)| path == "/Documents/d0/f0.txt"), "{there:?}, {ended:#?}");
+    assert!(there.iter().any(|(_, file)| file.as_deref() == Some(b"a second file of that name")));
+    assert_eq!(there.len(), 2, "{there:?}");
+    // A person takes one of them away.
+    rig.cloud.remove("Documents/d0/f0.txt");
+    assert!(matches!(rig.sync().exit, Some(0 | 3)));
+    rig.assert_equal("one of that name");
+}
+
 // UP-19
 #[test]
 fn a_full_account_fails_uploads_and_still_deletes_and_downloads() {

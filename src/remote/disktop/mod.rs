@@ -9,7 +9,6 @@ mod listing;
 pub mod measure;
 mod place;
 mod sightings;
-mod swap;
 mod upload;
 
 use std::collections::HashSet;
@@ -470,10 +469,6 @@ impl Remote for DiskTop {
         self.abort(session).await
     }
 
-    async fn clean_up(&self, key: u64) -> Result<()> {
-        self.clean_up_key(key).await
-    }
-
     async fn download(&self, target: &Locator, expected: &Stamp, from: u64) -> Result<Download> {
         let Id::File(id) = target_id(target, expected)? else {
             let context = format!("{}: a folder has no content", target.path);
@@ -505,8 +500,6 @@ impl Remote for DiskTop {
         }
     }
 
-    /// Also takes both changes at once, as two calls: half-way the item has a free name, by which
-    /// the next look finds it.
     async fn relocate(
         &self,
         target: &Locator,
