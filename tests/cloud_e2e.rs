@@ -358,6 +358,39 @@ fn a_lost_reply_to_the_completion_of_an_upload_leaves_exactly_one_object() {
     assert_eq!(quiet.mutating, 0);
 }
 
+#[test]
+fn the_doctor_says_what_follows_from_what_it_measured_and_lists_what_was_left() {
+    let mut rig = Rig::new(Switches {
+        name_chars_max: 100,
+        forbidden_chars: "?",
+        compares_nfc: true,
+        ..Switches::default()
+    });
+    rig.cloud.write("Documents/.foldsync-00000000000000ab", "left");
+    let told = rig.run(&["doctor", "top"]).exits(0).stdout;
+    for line in [
+        "ok    an upload of a taken name makes a second file of that name: edits are swapped in",
+        "ok    names that differ only in their Unicode form are one name there",
+        "warn  files whose names have more than 100 characters or 255 bytes are held",
+        "warn  files whose names have one of these are held: ?",
+        "ok    a download can begin in the middle",
+        "/Documents/.foldsync-00000000000000ab (4 B)",
+        "sync every pair of this remote first",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    assert!(rig.cloud.read("Documents/.foldsync-00000000000000ab").is_some());
+    // What was measured is respected: the planner holds what would be refused.
+    rig.cloud.remove("Documents/.foldsync-00000000000000ab");
+    for name in ["what?.txt".to_owned(), "n".repeat(101), "名".repeat(80)] {
+        rig.write(&name, &name);
+    }
+    rig.cloud.mkdir("Documents");
+    let (ended, counted) = rig.count(|| rig.sync());
+    assert_eq!(counted.of("precreate"), 1, "{ended:#?}");
+    assert!(rig.cloud.read(&format!("Documents/{}", "名".repeat(80))).is_some());
+}
+
 // RM-09
 #[test]
 fn of_two_files_with_one_name_neither_is_lost_when_the_local_one_is_edited() {

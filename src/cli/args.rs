@@ -495,7 +495,8 @@ pub struct LoginArgs {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Look at this remote only
+    /// Look at this remote only: tries out in a scratch folder what the service does not document,
+    /// and keeps what it finds for later syncs
     pub remote: Option<String>,
 }
 

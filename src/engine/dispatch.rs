@@ -421,7 +421,7 @@ impl Engine {
     /// Where a version is kept that slips in at the last moment: a conflict name next to `to`.
     fn aside(&self, to: &Target) -> RelPath {
         let mark = format!("{}-{}", self.now.compact(), self.settings.host);
-        let bytes_max = self.settings.local_names.bytes_max;
+        let bytes_max = self.settings.local_names.short();
         let name = crate::plan::conflict_name::copy_name(&to.name, Kind::File, &mark, bytes_max, 1);
         to.parent.path.join(&name)
     }

@@ -17,7 +17,7 @@ use futures_util::stream::BoxStream;
 use crate::local::Listing;
 use crate::tree::{Digest, Entry, HashAlgo, ItemId, Kind, Name, RelPath, Rev, Stamp};
 
-pub use crate::tree::names::{CaseRule, Known, NameRules};
+pub use crate::tree::names::{AsciiSet, CaseRule, Known, NameRules};
 
 // ---- errors ------------------------------------------------------------------------------------
 
