@@ -9,6 +9,7 @@ mod emulators;
 mod rig;
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -62,6 +63,36 @@ fn a_login_by_device_code_is_shown_approved_and_used() {
     rig.check_state_for_secrets();
     rig.run(&["auth", "logout", "top"]).exits(0);
     rig.sync().exits(77);
+}
+
+// AU-04
+#[test]
+fn a_login_in_the_keyring_is_used_and_one_that_is_locked_is_passed_over_with_one_line() {
+    let mut rig = Rig::logged_out(Switches::default());
+    rig.write("a.txt", "alpha");
+    std::fs::create_dir(rig.path("bin")).unwrap();
+    let tool = rig.path("bin/secret-tool");
+    let keyring = |script: &str, arguments: &[&str]| {
+        std::fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = rig.command(arguments);
+        command.env("PATH", rig.path("bin")).env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/run/bus");
+        rig.finish(command.spawn().unwrap())
+    };
+    let tokens = rig.cloud.issue_tokens().to_string();
+    let open = format!("[ \"$5\" = top ] && echo '{tokens}'");
+    let status = keyring(&open, &["auth", "status", "top"]).exits(0);
+    assert!(status.stdout.contains("(keyring"), "{status:#?}");
+    keyring(&open, &["sync", "--once"]).exits(0);
+    rig.assert_equal("by the keyring's login");
+    // The renewed pair is in the file, which serves while the keyring is locked.
+    rig.cloud.expire_access();
+    keyring(&open, &["sync", "--once"]).exits(0);
+    assert_eq!(rig.cloud.state().oauth.rotations, 1);
+    let locked = keyring("echo 'prompt dismissed' >&2; exit 1", &["sync", "--once"]).exits(0);
+    let told: Vec<_> = locked.stderr.lines().filter(|line| line.contains("keyring")).collect();
+    assert!(told.len() == 1 && told[0].contains("unlock it"), "{locked:#?}");
+    rig.check_state_for_secrets();
 }
 
 // AU-05
