@@ -373,6 +373,23 @@ fn another_account_halts_the_pair_and_changes_nothing() {
     rig.assert_equal("the right account again");
 }
 
+// RM-11: what was uploaded a moment ago is missing from a listing that is older than it.
+#[test]
+fn files_that_a_late_listing_lacks_are_looked_up_and_neither_fail_nor_vanish() {
+    let mut rig = settled(3);
+    for n in 0..12 {
+        rig.write(&format!("d1/new{n:02}.txt"), &format!("new {n}"));
+    }
+    rig.cloud.freeze_listings();
+    // Of the last upload it is told that its name is taken: its folder is looked at again.
+    rig.cloud.fault("complete", 11, 1, Fault::refuse(409, r#"{"errno":409,"errmsg":"exists"}"#));
+    let (ended, counted) = rig.count(|| rig.sync());
+    rig.cloud.thaw_listings();
+    assert!(counted.of("meta") > 3, "absences are looked up: {counted:#?}");
+    assert_eq!((ended.exit, ended.sum("uploaded")), (Some(0), 12), "{ended:#?}");
+    rig.assert_equal("after late listings");
+}
+
 // UP-09 RM-10
 #[test]
 fn a_lost_reply_to_the_completion_of_an_upload_leaves_exactly_one_object() {
