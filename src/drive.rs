@@ -60,7 +60,7 @@ pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result
         }
     }
     for intent in intents {
-        if let Ok(Trace::Upload { key, parent_path, parent_id, name, old }) =
+        if let Ok(Trace::Upload { key, parent_path, parent_id, name, old, .. }) =
             serde_json::from_str(&intent.job)
         {
             finish_swap(world, key, &parent_path, parent_id, &name, old.as_ref()).await?;

@@ -316,6 +316,36 @@ fn a_file_edited_after_its_upload_was_killed_goes_up_as_it_is_now() {
     assert_eq!(rig.cloud.open_sessions(), 0, "sessions of no use are ended");
 }
 
+// CR-02: an upload that arrived is what both sides agreed on, so what came after it is an edit.
+#[test]
+fn a_file_edited_after_its_upload_arrived_and_nobody_could_record_it_is_no_conflict() {
+    let mut rig = small_parts();
+    for (version, last) in [(1, "complete"), (3, "rename"), (5, "delete")] {
+        rig.write("edited.txt", &format!("version {version}"));
+        // A new file is in place with its completion, a replaced one with the second renaming.
+        kill_after(&rig, last, if last == "rename" { 2 } else { 1 });
+        rig.write("edited.txt", &format!("version {}", version + 1));
+        let ended = rig.sync().exits(0);
+        assert_eq!((ended.sum("conflicts"), ended.sum("uploaded")), (0, 1), "{last}: {ended:#?}");
+        rig.assert_equal(last);
+    }
+}
+
+// A session is of no use once what it sent is in place: nobody asks the service about it any more.
+#[test]
+fn the_session_of_a_swap_that_was_rolled_forward_is_forgotten() {
+    let mut rig = small_parts();
+    rig.write("edited.txt", "version 1");
+    rig.sync().exits(0);
+    rig.write("edited.txt", "version 2");
+    kill_after(&rig, "rename", 1);
+    rig.sync().exits(0);
+    rig.assert_equal("rolled forward");
+    rig.write("edited.txt", "version 3");
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    assert_eq!((counted.of("abort"), counted.of("parts")), (0, 0), "{counted:#?}");
+}
+
 // CR-02: a swap that is rolled forward leaves the session of its upload saved; the next version's
 // swap must be found again all the same.
 #[test]

@@ -28,6 +28,7 @@ use crate::tree::{HashAlgo, NodeId, Placement, RelPath, Side, Trees};
 pub use dispatch::{park_name, stage_key};
 use job::{Failure, Job, OpId, Outcome, SavedSession};
 use look::{Extent, Look};
+use recover::Arrival;
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
@@ -227,6 +228,8 @@ pub struct Engine {
     kept_copies: HashMap<NodeId, Placement>,
     /// Moves that may have stopped half-way: where each was going.
     moving: HashMap<NodeId, Placement>,
+    /// Content whose upload may have arrived although nobody said so.
+    arriving: HashMap<NodeId, Arrival>,
     /// Uploads that a service goes on with.
     sessions: HashMap<NodeId, SavedSession>,
 
@@ -242,8 +245,8 @@ pub struct Engine {
     finished_since_plan: usize,
     /// Nodes whose operation found a side changed, with the folders to be looked at before the next.
     unsure: HashMap<NodeId, Vec<(Side, NodeId)>>,
-    /// Files that were uploaded and not seen since: listings may lag behind.
-    unseen: HashSet<NodeId>,
+    /// Files that were uploaded and not seen since: listings may lag behind. Their intents stay open.
+    unseen: HashMap<NodeId, OpId>,
     troubles: BTreeMap<NodeId, Trouble>,
     unsettled: BTreeMap<NodeId, Unsettled>,
     /// Failed tries, and plans that were built on old sight, in this run.
@@ -302,6 +305,7 @@ impl Engine {
             racy: HashSet::new(),
             kept_copies: HashMap::new(),
             moving: HashMap::new(),
+            arriving: HashMap::new(),
             sessions: HashMap::new(),
             flights: BTreeMap::new(),
             flying: HashSet::new(),
@@ -311,7 +315,7 @@ impl Engine {
             plan_wanted: false,
             finished_since_plan: 0,
             unsure: HashMap::new(),
-            unseen: HashSet::new(),
+            unseen: HashMap::new(),
             troubles: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             attempts: HashMap::new(),
