@@ -229,7 +229,7 @@ pub struct Engine {
     /// Moves that may have stopped half-way: where each was going.
     moving: HashMap<NodeId, Placement>,
     /// Content whose upload may have arrived although nobody said so.
-    arriving: HashMap<NodeId, Arrival>,
+    arriving: BTreeMap<NodeId, Arrival>,
     /// Uploads that a service goes on with.
     sessions: HashMap<NodeId, SavedSession>,
 
@@ -305,7 +305,7 @@ impl Engine {
             racy: HashSet::new(),
             kept_copies: HashMap::new(),
             moving: HashMap::new(),
-            arriving: HashMap::new(),
+            arriving: BTreeMap::new(),
             sessions: HashMap::new(),
             flights: BTreeMap::new(),
             flying: HashSet::new(),
