@@ -473,3 +473,22 @@ fn a_full_account_fails_uploads_and_still_deletes_and_downloads() {
     rig.sync().exits(0);
     rig.assert_equal("room again");
 }
+
+// NM-02
+#[test]
+fn a_name_that_the_service_keeps_in_another_form_gets_that_form_here_too_and_then_rests() {
+    let mut rig = Rig::new(Switches { stores_nfc: true, ..Switches::default() });
+    rig.write("cafe\u{301}.txt", "decomposed");
+    rig.write("re\u{301}sume\u{301}/n\u{303}.txt", "below");
+    rig.sync().exits(0);
+    rig.assert_equal("both have the service's form");
+    for _ in 0..3 {
+        let (ended, counted) = rig.count(|| rig.sync().exits(0));
+        let moved = (counted.mutating, counted.bytes_up, counted.bytes_down);
+        assert_eq!(moved, (0, 0, 0), "{ended:#?}");
+    }
+    rig.write("caf\u{e9}.txt", "edited");
+    rig.sync().exits(0);
+    rig.assert_equal("edited");
+    assert_eq!(rig.remote_tree().len(), 3, "{:?}", rig.remote_tree());
+}

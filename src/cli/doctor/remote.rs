@@ -61,8 +61,8 @@ fn tell_names(found: &Findings, report: &mut Report<'_>) {
              pair is not uploaded"
         }
         FormsFound::Respelled => {
-            "names are kept in another Unicode form than they were written: the second of two that \
-             differ only in that is not uploaded"
+            "names are kept in another Unicode form than they were written: files get that form \
+             here too, and the second of two that differ only in it is not uploaded"
         }
     });
     tell_lengths(found, report);
