@@ -63,6 +63,9 @@ pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result
     for intent in intents {
         if let Ok(trace) = serde_json::from_str(&intent.job) {
             finish_swap(world, &trace).await?;
+            if matches!(trace, Trace::Upload { .. }) {
+                world.remote.clear_stage().await?;
+            }
         }
     }
     Ok(())
@@ -70,7 +73,7 @@ pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result
 
 /// Rolls a replacement forward that may have stopped half-way.
 async fn finish_swap(world: &World, trace: &Trace) -> Result<Tidied, ListError> {
-    let Trace::Upload { key, parent_path, parent_id, name, old } = trace else {
+    let Trace::Upload { key, parent_path, parent_id, name, old, .. } = trace else {
         return Ok(Tidied::Nothing);
     };
     let (Ok(path), Ok(name)) = (RelPath::new(parent_path), Name::new(name)) else {
@@ -88,7 +91,6 @@ async fn finish_swap(world: &World, trace: &Trace) -> Result<Tidied, ListError> 
             Err(failure) => return Err(failure.into()),
         }
     }
-    world.remote.clean_up(*key).await?;
     Ok(tidied)
 }
 

@@ -467,7 +467,17 @@ pub enum AuthCommand {
 Examples:
   foldsync auth login top                   shows a code to enter on any device
   foldsync auth login top --browser         opens a browser on this computer
-  foldsync auth login top --token-stdin < token.json")]
+  foldsync auth login top --token-stdin < token.json
+
+The login is kept in a file that only you can read. Whatever is found first is used: FOLDSYNC_TOP_TOKEN
+in the environment, the systemd credential foldsync-top-token, the remote's token_command, the desktop's
+keyring, that file. Each holds a bare token or a JSON object with access_token, refresh_token and
+expires_in. To put it into the keyring of a Linux desktop:
+
+  secret-tool store --label foldsync service foldsync remote top < token.json
+
+The keyring is asked where there is a session bus and secret-tool (on macOS: security), for at most three
+seconds. A pair that the service has renewed since is kept in the file, whatever it began with.")]
     Login(LoginArgs),
     /// Whether there is a login, and where it comes from
     Status { remote: String },
@@ -495,7 +505,8 @@ pub struct LoginArgs {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Look at this remote only
+    /// Look at this remote only: tries out in a scratch folder what the service does not document,
+    /// and keeps what it finds for later syncs
     pub remote: Option<String>,
 }
 

@@ -50,7 +50,12 @@ impl Engine {
     fn make_plan(&mut self) {
         self.plan_wanted = false;
         self.finished_since_plan = 0;
+        self.ready = self.reads_of_arrivals().into();
+        if !self.ready.is_empty() {
+            return;
+        }
         loop {
+            self.agree_on_arrivals();
             let busy = self.busy_nodes();
             let mark = format!("{}-{}", self.now.compact(), self.settings.host);
             let plan = plan(
@@ -87,7 +92,7 @@ impl Engine {
             let uploads = op.side == Side::Remote && matches!(op.action, Action::Transfer { .. });
             if self.full_for(&op) {
                 self.shut_out(&op, FailureKind::Full, format!("no room on the {} side", op.side));
-            } else if uploads && self.unseen.contains(&op.node) {
+            } else if uploads && self.unseen.contains_key(&op.node) {
                 // Again would make two of it. (RM-10, RM-11)
                 let message = "uploaded, but not listed yet".to_owned();
                 self.shut_out(&op, FailureKind::Transient, message);
@@ -97,9 +102,10 @@ impl Engine {
         }
         self.ready = VecDeque::from(ready);
         self.last_plan = plan;
+        self.forget_arrivals();
     }
 
-    fn busy_nodes(&self) -> HashSet<NodeId> {
+    pub(super) fn busy_nodes(&self) -> HashSet<NodeId> {
         let mut busy: HashSet<NodeId> = self.flying.clone();
         busy.extend(self.troubles.keys());
         busy.extend(self.half_done.keys());
@@ -171,6 +177,8 @@ impl Engine {
         if !matches!(op.action, Action::Learn) {
             self.unsaved.begun.push(Intent { op: id.0, node: op.node, job });
         }
+        // One intent for each node: a new operation relies on what is seen now.
+        self.unsaved.finished.extend(self.unseen.remove(&op.node));
         let mut above = Vec::new();
         for side in task.sides() {
             let mut at = op.node;
@@ -240,17 +248,22 @@ impl Engine {
             (_, Task::Download { to, .. }) => {
                 Trace::Install { path: to.path().as_str().to_owned() }
             }
-            (_, Task::Upload { to, over, saved, .. }) => Trace::Upload {
-                key: saved.as_ref().map_or(self.stage_key(id.0), |saved| saved.key),
-                parent_path: to.parent.path.as_str().to_owned(),
-                parent_id: to.parent.id.clone(),
-                name: to.name.as_str().to_owned(),
-                old: over.as_ref().map(|over| over.stamp.clone()),
-            },
+            (Action::Transfer { at, .. }, Task::Upload { to, over, saved, content, .. }) => {
+                Trace::Upload {
+                    parent: at.parent,
+                    key: saved.as_ref().map_or(self.stage_key(id.0), |saved| saved.key),
+                    parent_path: to.parent.path.as_str().to_owned(),
+                    parent_id: to.parent.id.clone(),
+                    name: to.name.as_str().to_owned(),
+                    old: over.as_ref().map(|over| over.stamp.clone()),
+                    content: *content,
+                }
+            }
             (Action::Move { to }, Task::Relocate { .. }) => {
                 Trace::Move { parent: to.parent, name: to.name.as_str().to_owned() }
             }
             (_, Task::Mkdir { .. } | Task::Relocate { .. } | Task::Delete { .. })
+            | (_, Task::Upload { .. })
             | (_, Task::Learn { .. }) => Trace::Plain,
         }
     }
@@ -423,7 +436,7 @@ impl Engine {
     /// Where a version is kept that slips in at the last moment: a conflict name next to `to`.
     fn aside(&self, to: &Target) -> RelPath {
         let mark = format!("{}-{}", self.now.compact(), self.settings.host);
-        let bytes_max = self.settings.local_names.bytes_max;
+        let bytes_max = self.settings.local_names.short();
         let name = crate::plan::conflict_name::copy_name(&to.name, Kind::File, &mark, bytes_max, 1);
         to.parent.path.join(&name)
     }

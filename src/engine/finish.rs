@@ -16,7 +16,10 @@ impl Engine {
         op: OpId,
         result: Result<Outcome, Failure>,
     ) -> Result<(), Fatal> {
-        let unfinished = result.as_ref().is_err_and(|failure| failure.unfinished);
+        let unfinished = match &result {
+            Ok(outcome) => matches!(outcome, Outcome::Uploaded { entry: None, .. }),
+            Err(failure) => failure.unfinished,
+        };
         let Some(flight) = self.land(op, unfinished) else { return Ok(()) };
         match result {
             Ok(outcome) => {
@@ -33,6 +36,7 @@ impl Engine {
 
     fn end_session(&mut self, outcome: &Outcome, node: NodeId) {
         if matches!(outcome, Outcome::Uploaded { .. }) {
+            self.arriving.remove(&node);
             self.drop_session(node);
         }
     }
@@ -61,7 +65,8 @@ impl Engine {
             (Action::Transfer { at, content }, Outcome::Uploaded { entry, .. }) => match entry {
                 Some(entry) => self.adopt(side, node, at, *content, entry),
                 None => {
-                    self.unseen.insert(node);
+                    self.unseen.insert(node, flight.job.op);
+                    self.await_arrival(flight);
                     self.doubt(node, vec![(side, at.parent)]);
                 }
             },

@@ -207,10 +207,13 @@ pub enum Trace {
     /// The remote may hold something staged under this key, and a swap that was cut short.
     Upload {
         key: u64,
+        parent: NodeId,
         parent_path: String,
         parent_id: Option<ItemId>,
         name: String,
         old: Option<Stamp>,
+        /// What was being sent: if it is there, both sides had agreed on it.
+        content: Digest,
     },
     /// The item was about to go there, perhaps in two steps.
     Move { parent: NodeId, name: String },

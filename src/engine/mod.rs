@@ -31,6 +31,7 @@ use half_done::HalfDone;
 pub use half_done::Tidied;
 use job::{Failure, Job, OpId, Outcome, SavedSession, Trace};
 use look::{Extent, Look};
+use recover::Arrival;
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
@@ -248,6 +249,8 @@ pub struct Engine {
     kept_copies: HashMap<NodeId, Placement>,
     /// Moves that may have stopped half-way: where each was going.
     moving: HashMap<NodeId, Placement>,
+    /// Content whose upload may have arrived although nobody said so.
+    arriving: BTreeMap<NodeId, Arrival>,
     /// Uploads that a service goes on with.
     sessions: HashMap<NodeId, SavedSession>,
 
@@ -263,8 +266,8 @@ pub struct Engine {
     finished_since_plan: usize,
     /// Nodes whose operation found a side changed, with the folders to be looked at before the next.
     unsure: HashMap<NodeId, Vec<(Side, NodeId)>>,
-    /// Files that were uploaded and not seen since: listings may lag behind.
-    unseen: HashSet<NodeId>,
+    /// Files that were uploaded and not seen since: listings may lag behind. Their intents stay open.
+    unseen: HashMap<NodeId, OpId>,
     troubles: BTreeMap<NodeId, Trouble>,
     half_done: BTreeMap<NodeId, HalfDone>,
     unsettled: BTreeMap<NodeId, Unsettled>,
@@ -324,6 +327,7 @@ impl Engine {
             racy: HashSet::new(),
             kept_copies: HashMap::new(),
             moving: HashMap::new(),
+            arriving: BTreeMap::new(),
             sessions: HashMap::new(),
             flights: BTreeMap::new(),
             flying: HashSet::new(),
@@ -333,7 +337,7 @@ impl Engine {
             plan_wanted: false,
             finished_since_plan: 0,
             unsure: HashMap::new(),
-            unseen: HashSet::new(),
+            unseen: HashMap::new(),
             troubles: BTreeMap::new(),
             half_done: BTreeMap::new(),
             unsettled: BTreeMap::new(),

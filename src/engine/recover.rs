@@ -2,11 +2,12 @@
 //! the rest. Nothing is redone from memory.
 
 use super::dispatch::stage_key;
-use super::job::Trace;
-use super::{Engine, Fatal};
+use super::job::{Task, Trace};
+use super::{Engine, Fatal, Flight};
 use crate::local::{Leftover, StageKey};
+use crate::plan::{Action, Op, Why};
 use crate::store::Intent;
-use crate::tree::{Name, NodeId, Placement, Register, RelPath, Side};
+use crate::tree::{Content, Digest, Facet, Name, NodeId, Placement, Register, RelPath, Side};
 
 /// What to do with a staged file of an earlier run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,13 @@ fn recovered_name(was: &RelPath, key: StageKey) -> RelPath {
     name.map_or_else(|_| RelPath::root(), |name| parent.join(&name))
 }
 
+/// Content that was sent to a place.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    pub(super) at: Placement,
+    pub(super) sent: Digest,
+}
+
 impl Engine {
     /// Remembers, for the first look, which version was being set aside where.
     pub(super) fn recall_intents(&mut self) -> Result<(), Fatal> {
@@ -62,7 +70,13 @@ impl Engine {
                         self.moving.insert(intent.node, Placement { parent, name });
                     }
                 }
-                Ok(Trace::Install { .. } | Trace::Upload { .. } | Trace::Plain) | Err(_) => {}
+                Ok(Trace::Upload { parent, name, content, .. }) => {
+                    if let Ok(name) = Name::new(&name) {
+                        let at = Placement { parent, name };
+                        self.arriving.insert(intent.node, Arrival { at, sent: content });
+                    }
+                }
+                Ok(Trace::Install { .. } | Trace::Plain) | Err(_) => {}
             }
             self.recalled.push(super::OpId(intent.op));
         }
@@ -79,6 +93,78 @@ impl Engine {
         for (node, copy) in std::mem::take(&mut self.kept_copies) {
             self.record_kept_copy(node, &copy);
         }
+    }
+
+    /// Remembers what an upload sent, until somebody has seen what became of it.
+    pub(super) fn await_arrival(&mut self, flight: &Flight) {
+        if let (Task::Upload { content, .. }, Some((_, at))) = (&flight.job.task, &flight.place) {
+            let arrival = Arrival { at: at.clone(), sent: *content };
+            self.arriving.insert(flight.op.node, arrival);
+        }
+    }
+
+    /// What was on its way to the remote and is there now: the two sides had agreed on it, whatever
+    /// has become of the local file since.
+    pub(super) fn agree_on_arrivals(&mut self) {
+        let mut arriving = std::mem::take(&mut self.arriving);
+        arriving.retain(|node, arrival| !self.agree_on(*node, arrival));
+        self.arriving = arriving;
+    }
+
+    fn agree_on(&mut self, node: NodeId, arrival: &Arrival) -> bool {
+        let Arrival { at, sent } = arrival;
+        let is_sent = |facet: &Facet| facet.content().digest() == Some(*sent);
+        let newcomer = self.trees.occupant(Side::Remote, at).filter(|there| {
+            let has_local = |node| self.trees.has(Side::Local, node);
+            !self.trees.has(Side::Remote, node) && has_local(node) && !has_local(*there)
+        });
+        if let Some(newcomer) = newcomer
+            && self.trees.facet(Side::Remote, newcomer).is_some_and(is_sent)
+        {
+            self.trees.bind(node, newcomer);
+        }
+        let Some(facet) = self.trees.facet(Side::Remote, node).filter(|facet| is_sent(facet))
+        else {
+            return false;
+        };
+        let at = self.trees.base(node).map_or(facet.at(), |base| &base.at).clone();
+        self.trees.set_base(node, Some(Register { at, content: Content::Is(*sent) }));
+        self.trees.settle(node);
+        if self.sessions.get(&node).is_some_and(|session| session.content == *sent) {
+            self.drop_session(node);
+        }
+        true
+    }
+
+    /// Where a service has no hashes, what may have arrived must be read before anything is decided.
+    pub(super) fn reads_of_arrivals(&self) -> Vec<Op> {
+        if self.arriving.is_empty() {
+            return Vec::new();
+        }
+        let busy = self.busy_nodes();
+        let read = |(node, Arrival { at, sent }): (&NodeId, &Arrival)| {
+            let there = self.trees.occupant(Side::Remote, at)?;
+            let content = *self.trees.facet(Side::Remote, there)?.content();
+            let is_wanted = content == Content::Unread { size: sent.size }
+                && !busy.contains(&there)
+                && !busy.contains(node);
+            let (side, action, why) = (Side::Remote, Action::Learn, Why::Compare);
+            is_wanted.then_some(Op { node: there, side, action, why })
+        };
+        self.arriving.iter().filter_map(read).collect()
+    }
+
+    /// A plan was made on what the remote has: what is not there has not arrived. What nobody has read
+    /// yet, or has to be looked at, stays open.
+    pub(super) fn forget_arrivals(&mut self) {
+        let (trees, unsure) = (&self.trees, &self.unsure);
+        self.arriving.retain(|node, arrival| {
+            let there = trees.occupant(Side::Remote, &arrival.at);
+            let there = there.and_then(|there| trees.facet(Side::Remote, there));
+            let size = arrival.sent.size;
+            let is_unread = there.is_some_and(|f| *f.content() == Content::Unread { size });
+            unsure.contains_key(node) || is_unread
+        });
     }
 
     /// A move of two steps whose process was killed between them, or whose second step failed: the

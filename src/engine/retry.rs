@@ -149,8 +149,9 @@ impl Engine {
         self.doubt(node, folders);
     }
 
-    /// A move whose outcome is unknown may have stopped half-way.
+    /// A move whose outcome is unknown may have stopped half-way, an upload may have arrived.
     fn excuse_flight(&mut self, flight: &Flight) {
+        self.await_arrival(flight);
         if let Action::Move { to } = &flight.op.action {
             self.moving.insert(flight.op.node, to.clone());
         }

@@ -200,6 +200,7 @@ impl Executor {
     }
 
     /// EE-05: what is replaced in one step must still be the version that was planned on.
+    // RACE: what changes after this look is replaced, where the service cannot check by itself.
     async fn look_before(&self, upload: &Upload<'_>) -> Result<()> {
         match upload.over {
             Some(over) => self.check_unchanged(over).await,

@@ -487,6 +487,20 @@ fn an_upload_that_swaps_names_survives_a_kill_at_every_step() {
 }
 
 #[test]
+fn a_local_edit_after_a_killed_upload_is_an_edit_and_no_conflict() {
+    // CR-02: what arrived is what the two sides had agreed on, also if nobody could say so.
+    for setting in services().chain([directory()]) {
+        at_each_step_in(&setting, 60, &[("a", "0"), ("z", "0")], async |s, step| {
+            s.local_all([write("a", "11"), write("b", "3")]);
+            s.killed_after(step).await;
+            s.local_all([write("a", "222"), write("b", "44")]);
+            s.settle().await;
+            s.expect(&[("a", "222"), ("b", "44"), ("z", "0")]);
+        });
+    }
+}
+
+#[test]
 fn every_other_operation_survives_a_kill_at_every_step() {
     // CR-03
     let base = [("d/x", "1"), ("m", "2"), ("n", "3"), ("t", "4"), ("z", "0")];

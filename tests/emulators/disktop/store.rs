@@ -353,14 +353,19 @@ impl Switches {
     /// Whether the service takes two names for one.
     pub fn same_name(&self, a: &str, b: &str) -> bool {
         let fold = |text: &str| {
-            let text: String = if self.stores_nfc { text.nfc().collect() } else { text.to_owned() };
+            let composes = self.stores_nfc || self.compares_nfc;
+            let text: String = if composes { text.nfc().collect() } else { text.to_owned() };
             if self.folds_case { text.to_lowercase() } else { text }
         };
         a == b || fold(a) == fold(b)
     }
 
-    fn stored_name(&self, name: &str) -> Result<String, Refusal> {
-        if name.is_empty() || name.contains('/') || name.len() > self.name_bytes_max {
+    pub fn stored_name(&self, name: &str) -> Result<String, Refusal> {
+        let name = if self.trims_names { name.trim_end_matches(['.', ' ']) } else { name };
+        let too_long =
+            name.len() > self.name_bytes_max || name.chars().count() > self.name_chars_max;
+        let is_bad = |c| c == '/' || self.forbidden_chars.contains(c);
+        if name.is_empty() || too_long || name.contains(is_bad) {
             return Err(Refusal::BadName);
         }
         Ok(if self.stores_nfc { name.nfc().collect() } else { name.to_owned() })
