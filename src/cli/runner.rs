@@ -67,6 +67,7 @@ impl Pair {
             max_transfer: extras.max_transfer,
             max_duration: extras.max_duration,
             settle: None,
+            meter: Arc::default(),
         }
     }
 

@@ -32,7 +32,7 @@ pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
 use watchful::Unsettled;
-pub use watchful::{Activity, LookAt, Pending, Records};
+pub use watchful::{Activity, LARGE_BYTES, LookAt, Pending, Records};
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]

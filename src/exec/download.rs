@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt;
 
+use super::meter::{Moving, Purpose};
 use super::{Executor, Result, enter, failure, local_failure, remote_failure};
 use crate::engine::job::{Expected, FailureKind, Outcome, Task};
 use crate::local::{Installed, StageKey, StageWriter};
@@ -17,7 +18,9 @@ impl Executor {
         let mut writer = self.local.stage(key).await.map_err(local_failure)?;
         // Before anything is read or written: what is written from here on may carry the same times.
         let at = self.clock.now();
-        let fetched = self.fetch(source, content, Some(&mut writer)).await;
+        let (path, size) = (to.path(), source.stamp.size);
+        let moving = self.meter.begin(&self.clock, path, Side::Local, Purpose::Transfer, size);
+        let fetched = self.fetch(source, content, Some(&mut writer), &moving).await;
         drop(lane);
         let digest = match fetched {
             Ok(digest) => digest,
@@ -30,6 +33,7 @@ impl Executor {
         if *have == Some(digest) {
             drop(writer);
             self.local.discard(key).await.map_err(local_failure)?;
+            moving.arrived();
             return Ok(Outcome::Same { digest, received: digest.size, at });
         }
         let sealed = writer.seal(source.stamp.rev.modified_ns()).await.map_err(local_failure)?;
@@ -43,6 +47,7 @@ impl Executor {
                 return Err(local_failure(error));
             }
         };
+        moving.arrived();
         Ok(Outcome::Downloaded { entry, digest, received: digest.size, kept, at })
     }
 
@@ -53,6 +58,7 @@ impl Executor {
         source: &Expected,
         content: &Content,
         mut writer: Option<&mut Box<dyn StageWriter>>,
+        moving: &Moving,
     ) -> Result<Digest> {
         let algo = content.digest().map_or(self.algo, |digest| digest.hash.algo());
         let download = self
@@ -62,10 +68,12 @@ impl Executor {
             .map_err(remote_failure)?;
         let mut bytes = download.bytes;
         let mut hasher = Hasher::new(algo);
+        let wire = moving.wire();
         let mut size = 0u64;
         while let Some(chunk) = bytes.next().await {
             let chunk = chunk.map_err(remote_failure)?;
             size += chunk.len() as u64;
+            wire.pass(chunk.len());
             if size > source.stamp.size {
                 break;
             }
@@ -102,8 +110,15 @@ impl Executor {
                 let hash = self.local.hash(path, &what.stamp, algo).await.map_err(local_failure)?;
                 Digest { size, hash }
             }
-            Side::Remote => self.fetch(what, &Content::Unread { size }, None).await?,
+            Side::Remote => {
+                let path = what.locator.path.clone();
+                let moving = self.meter.begin(&self.clock, path, Side::Local, Purpose::Read, size);
+                let digest = self.fetch(what, &Content::Unread { size }, None, &moving).await?;
+                moving.arrived();
+                digest
+            }
         };
+        self.meter.hashed(digest.size);
         drop(lane);
         Ok(Outcome::Learned { digest, at })
     }

@@ -10,6 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Mutex, oneshot};
 
 use super::commit::Way;
+use super::meter::{Moving, Purpose, Wire};
 use super::{CHUNK_BYTES, Executor, Note, Result, enter, failure, local_failure, remote_failure};
 use crate::engine::job::{Expected, Failure, FailureKind, Job, Outcome, SavedSession, Target};
 use crate::local::FileReader;
@@ -35,6 +36,13 @@ struct Sent {
     instant: bool,
 }
 
+/// One file on its way: what is sent, and who counts it.
+struct Sending<'a> {
+    session: &'a UploadSession,
+    upload: &'a Upload<'a>,
+    wire: Wire,
+}
+
 /// The source while it is being read: shared with the request that carries its bytes.
 struct Source {
     reader: Box<dyn FileReader>,
@@ -54,7 +62,13 @@ impl Executor {
             Way::Swap => super::commit::staged_name(key),
         };
         let lane = enter(&self.uploads).await;
-        let sent = self.transfer(key, job, upload, &name, way, saved).await;
+        let (path, size) = (upload.to.path(), upload.content.size);
+        let moving = self.meter.begin(&self.clock, path, Side::Remote, Purpose::Transfer, size);
+        let mut request = self.request(key, upload, &name);
+        if way == Way::Swap {
+            request.over = None;
+        }
+        let sent = self.transfer(job, upload, request, way, saved, &moving).await;
         drop(lane);
         let sent = match sent {
             Ok(sent) => sent,
@@ -71,6 +85,11 @@ impl Executor {
         if digest.is_some_and(|hash| hash != upload.content.hash) {
             let text = format!("{} arrived with other content", upload.to.path());
             return Err(failure(FailureKind::Corrupt, Side::Remote, text));
+        }
+        if sent.instant {
+            moving.was_instant()
+        } else {
+            moving.arrived()
         }
         Ok(Outcome::Uploaded { entry, sent: sent.bytes, instant: sent.instant })
     }
@@ -116,17 +135,13 @@ impl Executor {
 
     async fn transfer(
         &self,
-        key: u64,
         job: &Job,
         upload: &Upload<'_>,
-        name: &Name,
+        request: UploadRequest,
         way: Way,
         saved: Option<UploadSession>,
+        moving: &Moving,
     ) -> Result<Sent> {
-        let mut request = self.request(key, upload, name);
-        if way == Way::Swap {
-            request.over = None;
-        }
         let resumed = match saved {
             // A session that the service has forgotten is begun anew.
             Some(session) => {
@@ -157,10 +172,12 @@ impl Executor {
             },
         };
         let whole = outstanding.ranges.iter().map(|range| range.len).sum();
+        moving.goes_on_at(upload.content.size.saturating_sub(whole));
+        let sending = Sending { session: &session, upload, wire: moving.wire() };
         let sent = if outstanding.parallel && outstanding.ranges.len() > 1 {
-            self.send_parallel(&session, upload, &outstanding.ranges, reader.as_mut()).await
+            self.send_parallel(&sending, &outstanding.ranges, reader.as_mut()).await
         } else {
-            self.send_in_order(&session, upload, &outstanding.ranges, reader).await
+            self.send_in_order(&sending, &outstanding.ranges, reader).await
         };
         let sent = match sent {
             Ok(()) if way == Way::InPlace => self.look_before(upload).await,
@@ -220,11 +237,11 @@ impl Executor {
     /// One range after the other. If that is the whole file, its bytes are hashed as they leave.
     async fn send_in_order(
         &self,
-        session: &UploadSession,
-        upload: &Upload<'_>,
+        sending: &Sending<'_>,
         ranges: &[ByteRange],
         reader: Box<dyn FileReader>,
     ) -> Result<()> {
+        let upload = sending.upload;
         let first = ranges.first().map_or(0, |range| range.from);
         let reader = if first == 0 { reader } else { self.open_source(upload, first).await? };
         let hasher = Hasher::new(upload.content.hash.algo());
@@ -234,7 +251,7 @@ impl Executor {
             if range.from != at {
                 source.lock().await.reader = self.open_source(upload, range.from).await?;
             }
-            self.send_range(session, &source, *range).await?;
+            self.send_range(sending, &source, *range).await?;
             at = range.from + range.len;
         }
         let mut state = source.lock().await;
@@ -251,37 +268,31 @@ impl Executor {
     /// Several ranges at once, each with a reader of its own. The service checks the whole.
     async fn send_parallel(
         &self,
-        session: &UploadSession,
-        upload: &Upload<'_>,
+        sending: &Sending<'_>,
         ranges: &[ByteRange],
         reader: &mut dyn FileReader,
     ) -> Result<()> {
         let sends: Vec<BoxFuture<'_, Result<()>>> =
-            ranges.iter().map(|range| self.send_alone(session, upload, *range).boxed()).collect();
+            ranges.iter().map(|range| self.send_alone(sending, *range).boxed()).collect();
         stream::iter(sends).buffer_unordered(PARALLEL_RANGES).try_collect::<()>().await?;
         reader.verify().await.map_err(local_failure)
     }
 
-    async fn send_alone(
-        &self,
-        session: &UploadSession,
-        upload: &Upload<'_>,
-        range: ByteRange,
-    ) -> Result<()> {
-        let reader = self.open_source(upload, range.from).await?;
-        let hasher = Hasher::new(upload.content.hash.algo());
+    async fn send_alone(&self, sending: &Sending<'_>, range: ByteRange) -> Result<()> {
+        let reader = self.open_source(sending.upload, range.from).await?;
+        let hasher = Hasher::new(sending.upload.content.hash.algo());
         let source = Arc::new(Mutex::new(Source { reader, hasher, failure: None }));
-        self.send_range(session, &source, range).await
+        self.send_range(sending, &source, range).await
     }
 
     async fn send_range(
         &self,
-        session: &UploadSession,
+        sending: &Sending<'_>,
         source: &Arc<Mutex<Source>>,
         range: ByteRange,
     ) -> Result<()> {
-        let body = body(Arc::clone(source), range);
-        match self.remote.upload_range(session, range, body).await {
+        let body = body(Arc::clone(source), range, sending.wire.clone());
+        match self.remote.upload_range(sending.session, range, body).await {
             Ok(()) => source.lock().await.failure.take().map_or(Ok(()), Err),
             // If the source failed, the remote's complaint is only its echo.
             Err(error) => {
@@ -293,8 +304,8 @@ impl Executor {
 }
 
 /// The next `range.len` bytes of the source.
-fn body(source: Arc<Mutex<Source>>, range: ByteRange) -> Body {
-    Box::pin(stream::unfold((source, range.len), |(source, left)| async move {
+fn body(source: Arc<Mutex<Source>>, range: ByteRange, wire: Wire) -> Body {
+    Box::pin(stream::unfold((source, range.len, wire), |(source, left, wire)| async move {
         if left == 0 {
             return None;
         }
@@ -312,14 +323,15 @@ fn body(source: Arc<Mutex<Source>>, range: ByteRange) -> Body {
             Ok(chunk) => {
                 state.hasher.update(&chunk);
                 drop(state);
+                wire.pass(chunk.len());
                 let left = left - chunk.len() as u64;
-                Some((Ok(chunk), (source, left)))
+                Some((Ok(chunk), (source, left, wire)))
             }
             Err(failed) => {
                 let text = failed.message.clone();
                 state.failure = Some(failed);
                 drop(state);
-                Some((Err(std::io::Error::other(text)), (source, 0)))
+                Some((Err(std::io::Error::other(text)), (source, 0, wire)))
             }
         }
     }))

@@ -210,6 +210,7 @@ fn the_metrics_have_a_head_each_and_no_path() {
         ],
         bytes_up: 1000,
         bytes_instant: 4200,
+        files_instant: 118,
         ..Totals::default()
     };
     status.pairs[3].name = "a\"b\\c\n".to_owned();
@@ -223,6 +224,10 @@ fn the_metrics_have_a_head_each_and_no_path() {
         "foldsync_pending_operations{pair=\"photos\",kind=\"upload\"} 175",
         "foldsync_operations_total{pair=\"photos\",kind=\"upload\",result=\"instant\"} 118",
         "foldsync_transferred_bytes_total{pair=\"photos\",direction=\"up\",source=\"wire\"} 1000",
+        "foldsync_instant_uploads_total{pair=\"photos\"} 118",
+        "foldsync_transfer_rate_bytes{pair=\"photos\",direction=\"up\"} 421888",
+        "foldsync_active_transfers{pair=\"photos\",direction=\"down\"} 0",
+        "foldsync_eta_seconds{pair=\"photos\"} 22200",
         "foldsync_held_operations{pair=\"work\"} 143",
         "foldsync_conflicts{pair=\"work\"} 2",
         "foldsync_failed_items{pair=\"a\\\"b\\\\c\\n\"} 1",

@@ -1,0 +1,143 @@
+//! Transfers of the built program against an emulated Disk.Top: how they are shown while they run, and
+//! how they go on where they broke off.
+
+#![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
+
+mod emulators;
+
+#[path = "cloud_e2e/rig.rs"]
+#[expect(dead_code, reason = "the scenarios need more of the vocabulary than transfers do")]
+mod rig;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use emulators::Fault;
+use emulators::disktop::Switches;
+use foldsync::daemon::client::Client;
+use foldsync::daemon::status::{Direction, PairStatus, Rate, State};
+use rig::Rig;
+use tokio::runtime::Runtime;
+
+/// Far more than anything here takes: who waits that long has found a bug.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A daemon that ends with the test, and how to ask it.
+struct Kept {
+    child: Child,
+    socket: PathBuf,
+    client: Client,
+    runtime: Runtime,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Kept {
+    fn start(rig: &Rig) -> Kept {
+        let child = rig.start(&["daemon", "--quiet"]);
+        let socket = rig.path("state/control.sock");
+        let client = Client::new(socket.clone());
+        Kept { child, socket, client, runtime: Runtime::new().unwrap() }
+    }
+
+    /// What the daemon says, again and again, until `is` so.
+    #[track_caller]
+    fn until(&self, what: &str, mut is: impl FnMut(&PairStatus) -> bool) -> PairStatus {
+        let begun = Instant::now();
+        let mut last = None;
+        while begun.elapsed() < PATIENCE {
+            // It may not answer yet.
+            if let Ok(status) = self.runtime.block_on(self.client.status())
+                && let Some(pair) = status.pair("docs")
+            {
+                if is(pair) {
+                    return pair.clone();
+                }
+                last = Some(pair.clone());
+            }
+            // Bytes make no events: there is nothing to wait for.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{what}: {last:#?}");
+    }
+
+    fn metrics(&self) -> String {
+        let mut socket = UnixStream::connect(&self.socket).unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        socket.write_all(request).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+/// Text that no other test has, of `bytes` bytes.
+fn content(bytes: usize) -> String {
+    let lines = (0..).flat_map(|n: u32| format!("line {n} of a long text\n").into_bytes());
+    String::from_utf8(lines.take(bytes).collect()).unwrap()
+}
+
+#[test]
+fn an_upload_is_shown_while_its_bytes_leave_and_is_gone_when_it_arrived() {
+    let mut rig = Rig::new(Switches::default());
+    let size = 3 << 20;
+    rig.write("folder/big.bin", &content(size));
+    rig.cloud.fault("part", 0, u32::MAX, Fault::Delay(150));
+    let kept = Kept::start(&rig);
+    let (mut seen, mut sums) = (Vec::new(), Vec::new());
+    let begun = kept.until("the upload is shown", |pair| !pair.transfers.is_empty());
+    assert_eq!(begun.transfers[0].path, "folder/big.bin");
+    let active = "foldsync_active_transfers{pair=\"docs\",direction=\"up\"} 1";
+    assert!(kept.metrics().lines().any(|line| line == active));
+    let ended = kept.until("the upload ends", |pair| {
+        for transfer in &pair.transfers {
+            assert_eq!((transfer.direction, transfer.total), (Direction::Up, size as u64));
+            // Sums follow the transfers within a moment.
+            if let Some(progress) = pair.progress {
+                assert_eq!(progress.bytes_total, size as u64, "{pair:#?}");
+                sums.push(progress.bytes_done);
+            }
+            assert!(pair.totals.bytes_up >= transfer.done, "{pair:#?}");
+            seen.push(transfer.done);
+        }
+        pair.state == State::Idle && pair.transfers.is_empty() && pair.last_success.is_some()
+    });
+    assert!(seen.is_sorted() && sums.is_sorted() && sums.len() > 3, "{seen:?} {sums:?}");
+    seen.dedup();
+    assert!(seen.len() > 3 && seen.iter().all(|done| *done <= size as u64), "{seen:?}");
+    // Each byte went once, and all were counted.
+    assert_eq!(ended.totals.bytes_up, size as u64);
+    assert_eq!(ended.totals.bytes_hashed, size as u64);
+    assert_eq!((ended.progress, ended.eta_s), (None, None));
+    kept.until("nothing moves any more", |pair| pair.rate == Rate::default());
+    rig.assert_equal("arrived");
+}
+
+#[test]
+fn what_was_counted_survives_a_service_that_was_away() {
+    let mut rig = Rig::new(Switches::default());
+    rig.write("a.txt", &content(300_000));
+    let kept = Kept::start(&rig);
+    kept.until("the file arrives", |pair| pair.last_success.is_some() && pair.local.files == 1);
+    rig.cloud.fault("*", 0, u32::MAX, Fault::Drop);
+    kept.runtime.block_on(kept.client.rescan("docs", false)).unwrap();
+    let away = kept.until("the service is missed", |pair| pair.state == State::Offline);
+    assert_eq!((away.totals.bytes_up, away.totals.bytes_hashed), (300_000, 300_000));
+    rig.cloud.end_faults();
+    rig.write("b.txt", &content(1000));
+    kept.runtime.block_on(kept.client.flush("docs")).unwrap();
+    let back = kept.until("both are there", |pair| {
+        pair.state == State::Idle && pair.local.files == 2 && pair.pending.operations() == 0
+    });
+    assert_eq!(back.totals.bytes_up, 301_000);
+    assert!(back.totals.requests > away.totals.requests, "{away:#?} {back:#?}");
+    rig.assert_equal("back");
+}
