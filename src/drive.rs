@@ -22,6 +22,8 @@ use crate::tree::{Entry, ItemId, Kind, Name, NodeId, RelPath, Side, Stamp};
 /// Is told what a run does, as it does it.
 pub trait Observer: Send + Sync + 'static {
     fn operation_ended(&self, report: &OpReport);
+    /// May look at what is known now. Called often.
+    fn turned(&self, _engine: &Engine) {}
 }
 
 /// Tells nobody.
@@ -173,6 +175,7 @@ impl Driver {
         for report in self.engine.take_reports() {
             observer.operation_ended(&report);
         }
+        observer.turned(&self.engine);
         Ok(self.engine.is_done() && self.tasks.is_empty())
     }
 

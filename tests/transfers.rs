@@ -122,16 +122,16 @@ fn an_upload_is_shown_while_its_bytes_leave_and_is_gone_when_it_arrived() {
 }
 
 #[test]
-fn what_was_counted_survives_a_service_that_was_away() {
+fn what_was_counted_survives_a_login_that_had_ended() {
     let mut rig = Rig::new(Switches::default());
     rig.write("a.txt", &content(300_000));
     let kept = Kept::start(&rig);
     kept.until("the file arrives", |pair| pair.last_success.is_some() && pair.local.files == 1);
-    rig.cloud.fault("*", 0, u32::MAX, Fault::Drop);
+    rig.cloud.state().oauth.revoke_all();
     kept.runtime.block_on(kept.client.rescan("docs", false)).unwrap();
-    let away = kept.until("the service is missed", |pair| pair.state == State::Offline);
+    let away = kept.until("the login is missed", |pair| pair.state == State::AuthExpired);
     assert_eq!((away.totals.bytes_up, away.totals.bytes_hashed), (300_000, 300_000));
-    rig.cloud.end_faults();
+    rig.log_in().exits(0);
     rig.write("b.txt", &content(1000));
     kept.runtime.block_on(kept.client.flush("docs")).unwrap();
     let back = kept.until("both are there", |pair| {

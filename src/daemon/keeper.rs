@@ -16,7 +16,7 @@ use super::status::{
 use super::watched::WatchedFs;
 use crate::clock::Timestamp;
 use crate::drive::{Driver, Observer};
-use crate::engine::{Activity, Event, LookAt, Summary};
+use crate::engine::{Event, LookAt, Summary};
 use crate::local::ignore::Rules;
 use crate::local::watch::{Degraded, Settings as WatchSettings, Sighting, Watcher};
 use crate::pair::{self, Conduct, PairSettings, RunError, Sides};
@@ -506,9 +506,7 @@ impl Keeper {
             (true, _, _) => State::Paused,
             (false, _, Some(summary)) if summary.held > 0 => State::Held,
             (false, _, Some(_)) => State::Idle,
-            (false, Activity::Looking, None) => State::Scanning,
-            (false, Activity::Waiting, None) => State::Waiting,
-            (false, Activity::Syncing | Activity::Resting, None) => State::Syncing,
+            (false, activity, None) => activity.into(),
         };
         let told = desk.published.is_some_and(|(last, at)| {
             last == state && done.is_none() && now.since(at) < PUBLISH_EVERY
@@ -533,13 +531,7 @@ impl Keeper {
             status.message = None;
             status.paused_until = self.pause.ends().map(Moment);
             status.next_poll = Some(Moment(desk.next_poll));
-            status.pending = Pending {
-                upload: pending.upload,
-                download: pending.download,
-                delete: pending.delete,
-                moves: pending.moves,
-                bytes: pending.bytes,
-            };
+            status.pending = pending.into();
             let totals = engine.totals();
             status.totals.requests = desk.earlier.requests + sides.remote.requests();
             let ended = totals.operations().saturating_sub(desk.ended_at_rest);

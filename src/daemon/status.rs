@@ -3,6 +3,7 @@
 //! Plain values, made by the daemon and read by everybody else; nothing here looks at a disk, a
 //! network or a clock. Fields are added, never renamed.
 
+mod block;
 mod metrics;
 mod moving;
 mod text;
@@ -14,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::engine::report::{OpKind, OpResult};
 use crate::plan::Mode;
 
+pub use block::{block, one_line};
 pub use metrics::metrics;
 pub use text::{View, check_line, text};
 

@@ -16,7 +16,7 @@ use crate::tree::{RelPath, Side};
 use pace::{Effort, Rate};
 
 /// So few small operations are not worth waiting for a forecast of them.
-const FEW: u64 = 16;
+const FEW: f64 = 16.0;
 /// A forecast that is further away than ten years says nothing.
 const FORECAST_S_MAX: f64 = 10.0 * 365.0 * 86_400.0;
 
@@ -91,7 +91,8 @@ impl Left {
         let bytes = part(self.large_bytes, bytes_per_s)?;
         let small = match part(self.small, small_per_s) {
             Some(seconds) => seconds,
-            None if self.small <= FEW && self.large_bytes > 0 => 0.0,
+            // They can hardly matter.
+            None if bytes > 0.0 && self.small as f64 <= FEW + bytes / 5.0 => 0.0,
             None => return None,
         };
         let seconds = (bytes + small).ceil();

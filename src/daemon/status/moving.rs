@@ -1,6 +1,9 @@
 //! What moves, in a status: taken from the meter, which knows it at any moment.
 
-use super::{Direction, PairStatus, Progress, Rate, State, Transfer};
+use super::{
+    DaemonStatus, Direction, PairStatus, Pending, Progress, Rate, State, Totals, Transfer,
+};
+use crate::engine::Activity;
 use crate::exec::meter::{Reading, Running};
 use crate::tree::Side;
 
@@ -20,6 +23,37 @@ impl PairStatus {
         }
         // While it still looks around, or waits, what is left may be anything.
         self.eta_s = reading.eta_s.filter(|_| self.state == State::Syncing);
+    }
+}
+
+impl DaemonStatus {
+    /// Without what changes all the time while something moves.
+    #[must_use]
+    pub fn without_motion(&self) -> DaemonStatus {
+        let mut still = self.clone();
+        for pair in &mut still.pairs {
+            (pair.rate, pair.eta_s, pair.progress) = (Rate::default(), None, None);
+            (pair.pending, pair.totals) = (Pending::default(), Totals::default());
+            pair.transfers.clear();
+        }
+        still
+    }
+}
+
+impl From<Activity> for State {
+    fn from(activity: Activity) -> State {
+        match activity {
+            Activity::Looking => State::Scanning,
+            Activity::Waiting => State::Waiting,
+            Activity::Syncing | Activity::Resting => State::Syncing,
+        }
+    }
+}
+
+impl From<crate::engine::Pending> for Pending {
+    fn from(pending: crate::engine::Pending) -> Pending {
+        let crate::engine::Pending { upload, download, delete, moves, bytes, .. } = pending;
+        Pending { upload, download, delete, moves, bytes }
     }
 }
 
