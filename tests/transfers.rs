@@ -13,13 +13,15 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use emulators::Fault;
-use emulators::disktop::Switches;
+use emulators::disktop::{Phase, Switches};
 use foldsync::daemon::client::Client;
 use foldsync::daemon::status::{Direction, PairStatus, Rate, State};
-use rig::Rig;
+use rig::{Rig, SYNC};
 use tokio::runtime::Runtime;
 
 /// Far more than anything here takes: who waits that long has found a bug.
@@ -140,4 +142,92 @@ fn what_was_counted_survives_a_login_that_had_ended() {
     assert_eq!(back.totals.bytes_up, 301_000);
     assert!(back.totals.requests > away.totals.requests, "{away:#?} {back:#?}");
     rig.assert_equal("back");
+}
+
+// ---- going on where it broke off -----------------------------------------------------------------
+
+/// More than a connection loses when it is cut: what the service sent and nobody read.
+const CHUNK: u64 = 64 << 10;
+
+// DL-01, DL-05
+#[test]
+fn a_download_that_breaks_off_goes_on_at_the_byte_that_it_had_reached() {
+    let mut rig = Rig::new(Switches::default());
+    let size = 3 << 20;
+    rig.write_remotely("big.bin", &content(size));
+    rig.cloud.fault("content", 0, 2, Fault::CutBody(1 << 20));
+    let (ended, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("after two cuts");
+    assert_eq!(counted.of("content"), 3, "{counted:#?}");
+    let wire = counted.bytes_down;
+    assert!((size as u64..=size as u64 + CHUNK).contains(&wire), "{wire} bytes came down");
+    assert_eq!(ended.sum("downloaded"), 1);
+
+    // A service that sends everything again costs its bytes, and no byte is written twice.
+    rig.write_remotely("again.bin", &content(size + 1));
+    rig.cloud.fault("content", 0, 1, Fault::CutBody(1 << 20));
+    rig.cloud.fault("content", 0, 1, Fault::IgnoreRange);
+    rig.sync().exits(0);
+    rig.assert_equal("although the range was ignored");
+}
+
+// DL-07
+#[test]
+fn a_file_that_changes_while_its_download_is_broken_off_is_fetched_as_it_is_now() {
+    let mut rig = Rig::new(Switches::default());
+    let size = 2 << 20;
+    let (old, new) = (content(size), content(size).replace("text", "TEXT"));
+    rig.write_remotely("big.bin", &old);
+    rig.cloud.fault("content", 0, 1, Fault::CutBody(1 << 20));
+    let (cloud, text) = (Arc::downgrade(&rig.cloud), new.clone());
+    rig.cloud.hook(move |_, label, phase| {
+        let cloud = cloud.upgrade().unwrap();
+        if (label, phase) == ("content", Phase::After) {
+            cloud.write("Documents/big.bin", text.clone());
+        }
+    });
+    let ended = rig.run(&SYNC).exits(0);
+    let here = std::fs::read_to_string(rig.path("local/big.bin")).unwrap();
+    assert!(
+        here == new,
+        "the first half is old: {}; {ended:#?}",
+        here.starts_with(&old[..size / 2])
+    );
+}
+
+// DL-02
+#[test]
+fn a_download_that_went_on_and_turns_out_wrong_is_begun_anew_and_never_installed() {
+    let mut rig = Rig::new(Switches::default());
+    rig.write_remotely("big.bin", &content(2 << 20));
+    rig.cloud.fault("content", 0, 1, Fault::CutBody(1 << 20));
+    rig.cloud.fault("content", 0, 1, Fault::FlipBit);
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("the third answer is right");
+    assert_eq!(counted.of("content"), 3, "{counted:#?}");
+}
+
+// UP-05
+#[test]
+fn parts_of_one_file_go_at_once_and_each_byte_goes_once() {
+    let mut rig = Rig::new(Switches::default());
+    let size = 2 << 20;
+    rig.write("big.bin", &content(size));
+    rig.cloud.fault("part", 0, u32::MAX, Fault::Delay(50));
+    let under_way = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let counter = Arc::clone(&under_way);
+    rig.cloud.hook(move |_, label, phase| match (label, phase) {
+        ("part", Phase::Before) => {
+            let now = counter.0.fetch_add(1, Ordering::SeqCst) + 1;
+            counter.1.fetch_max(now, Ordering::SeqCst);
+        }
+        ("part", Phase::After) => {
+            counter.0.fetch_sub(1, Ordering::SeqCst);
+        }
+        _ => {}
+    });
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("up");
+    assert_eq!((counted.bytes_up, counted.parts_repeated), (size as u64, 0));
+    assert_eq!(under_way.1.load(Ordering::SeqCst), 3, "parts at once");
 }

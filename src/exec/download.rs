@@ -1,11 +1,15 @@
 //! Remote content to the disk: staged, verified, and only then given its name.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::meter::{Moving, Purpose};
+use super::meter::{Moving, Purpose, Wire};
 use super::{Executor, Result, enter, failure, local_failure, remote_failure};
-use crate::engine::job::{Expected, FailureKind, Outcome, Task};
+use crate::engine::job::{Expected, Failure, FailureKind, Outcome, Task};
 use crate::local::{Installed, StageKey, StageWriter};
+use crate::remote::{ErrorKind, RemoteError};
 use crate::tree::{Content, Digest, HashAlgo, Hasher, Side};
 
 impl Executor {
@@ -52,47 +56,66 @@ impl Executor {
     }
 
     /// Reads remote content to its end, into the stage if there is one, and checks it against what
-    /// was announced.
+    /// was announced. What breaks off in the middle goes on from there.
     pub(super) async fn fetch(
         &self,
         source: &Expected,
         content: &Content,
-        mut writer: Option<&mut Box<dyn StageWriter>>,
+        writer: Option<&mut Box<dyn StageWriter>>,
         moving: &Moving,
     ) -> Result<Digest> {
         let algo = content.digest().map_or(self.algo, |digest| digest.hash.algo());
-        let download = self
-            .remote
-            .download(&source.locator, &source.stamp, 0)
-            .await
-            .map_err(remote_failure)?;
-        let mut bytes = download.bytes;
-        let mut hasher = Hasher::new(algo);
-        let wire = moving.wire();
-        let mut size = 0u64;
-        while let Some(chunk) = bytes.next().await {
-            let chunk = chunk.map_err(remote_failure)?;
-            size += chunk.len() as u64;
-            wire.pass(chunk.len());
-            if size > source.stamp.size {
-                break;
-            }
-            hasher.update(&chunk);
-            if let Some(writer) = writer.as_deref_mut() {
-                writer.write(chunk).await.map_err(local_failure)?;
-            }
+        let mut arrived =
+            Arrived { hasher: Hasher::new(algo), size: 0, writer, wire: moving.wire() };
+        let mut breaks = Breaks::default();
+        while let Err(end) = self.receive(source, &mut arrived).await {
+            let wait = match end {
+                End::BrokeOff(_) if !self.remote.capabilities().ranged_download => None,
+                End::BrokeOff(ref error) => breaks.wait(arrived.size, error.retry_after),
+                End::Failed(_) => None,
+            };
+            let Some(wait) = wait else { return Err(end.into_failure()) };
+            self.clock.sleep(wait).await;
         }
-        let digest = Digest { size, hash: hasher.finish() };
+        let digest = Digest { size: arrived.size, hash: arrived.hasher.finish() };
         let is_announced = match content {
             Content::Is(announced) => digest == *announced,
-            Content::Unread { size: announced } => size == *announced,
+            Content::Unread { size: announced } => digest.size == *announced,
             Content::Dir => false,
         };
         if !is_announced {
-            let text = format!("{} bytes arrived, but not the announced ones", size);
+            let text = format!("{} bytes arrived, but not the announced ones", digest.size);
             return Err(failure(FailureKind::Corrupt, Side::Remote, text));
         }
         Ok(digest)
+    }
+
+    /// Takes in what is missing, as far as one answer brings it.
+    async fn receive(
+        &self,
+        source: &Expected,
+        arrived: &mut Arrived<'_>,
+    ) -> std::result::Result<(), End> {
+        let (path, wanted) = (&source.locator.path, source.stamp.size);
+        let asked = self.remote.download(&source.locator, &source.stamp, arrived.size).await;
+        let download = asked.map_err(End::of)?;
+        // DL-07: never the rest of one version after the beginning of another.
+        if download.rev.is_some_and(|rev| rev != source.stamp.rev) {
+            let text = format!("{path} was changed meanwhile");
+            return Err(End::Failed(failure(FailureKind::Changed, Side::Remote, text)));
+        }
+        let mut bytes = download.bytes;
+        while let Some(chunk) = bytes.next().await {
+            arrived.take(chunk.map_err(End::of)?).await.map_err(End::Failed)?;
+            if arrived.size > wanted {
+                return Ok(());
+            }
+        }
+        if arrived.size < wanted {
+            let text = format!("{path}: it ended {} bytes early", wanted - arrived.size);
+            return Err(End::BrokeOff(RemoteError::new(ErrorKind::Unavailable, text)));
+        }
+        Ok(())
     }
 
     pub(super) async fn learn(
@@ -121,5 +144,120 @@ impl Executor {
         self.meter.hashed(digest.size);
         drop(lane);
         Ok(Outcome::Learned { digest, at })
+    }
+}
+
+/// What has arrived of a file.
+struct Arrived<'a> {
+    hasher: Hasher,
+    size: u64,
+    writer: Option<&'a mut Box<dyn StageWriter>>,
+    wire: Wire,
+}
+
+impl Arrived<'_> {
+    async fn take(&mut self, chunk: Bytes) -> Result<()> {
+        self.size += chunk.len() as u64;
+        self.wire.pass(chunk.len());
+        self.hasher.update(&chunk);
+        match self.writer.as_deref_mut() {
+            Some(writer) => writer.write(chunk).await.map_err(local_failure),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why an answer did not bring the rest of a file.
+enum End {
+    /// The network or the service went away: the same version may be asked for again.
+    BrokeOff(RemoteError),
+    Failed(Failure),
+}
+
+impl End {
+    fn of(error: RemoteError) -> End {
+        match error.kind {
+            ErrorKind::Unavailable | ErrorKind::RateLimited => End::BrokeOff(error),
+            ErrorKind::NotFound
+            | ErrorKind::AlreadyExists
+            | ErrorKind::Changed
+            | ErrorKind::AuthExpired
+            | ErrorKind::Forbidden
+            | ErrorKind::QuotaFull
+            | ErrorKind::InvalidName
+            | ErrorKind::TooLarge
+            | ErrorKind::Unsupported
+            | ErrorKind::Corrupt
+            | ErrorKind::Protocol
+            | ErrorKind::RootLost => End::Failed(remote_failure(error)),
+        }
+    }
+
+    fn into_failure(self) -> Failure {
+        match self {
+            End::BrokeOff(error) => remote_failure(error),
+            End::Failed(failure) => failure,
+        }
+    }
+}
+
+/// How often a download has broken off without getting further.
+#[derive(Default)]
+struct Breaks {
+    in_vain: u32,
+    /// Bytes that had arrived when it last got further.
+    size: u64,
+}
+
+impl Breaks {
+    /// So often in a row.
+    const IN_VAIN_MAX: u32 = 5;
+    /// Less than this is not further.
+    const BYTES_MIN: u64 = 64 << 10;
+    const WAIT_MIN: Duration = Duration::from_secs(1);
+    const WAIT_MAX: Duration = Duration::from_secs(60);
+
+    /// How long to wait before the rest is asked for; `None` if the whole is to be tried later.
+    fn wait(&mut self, size: u64, asked: Option<Duration>) -> Option<Duration> {
+        if size.saturating_sub(self.size) >= Breaks::BYTES_MIN {
+            *self = Breaks { in_vain: 0, size };
+        }
+        let wait = Breaks::WAIT_MIN * 2u32.pow(self.in_vain);
+        self.in_vain += 1;
+        let wait = asked.unwrap_or(wait);
+        // Without a byte there is nothing to keep.
+        let goes_on = size > 0 && self.in_vain <= Breaks::IN_VAIN_MAX && wait <= Breaks::WAIT_MAX;
+        goes_on.then_some(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    // DL-01
+    #[test]
+    fn a_download_that_gets_no_further_is_given_up_and_one_that_does_is_not() {
+        let mut breaks = Breaks::default();
+        let waits: Vec<_> = (0..6).map(|_| breaks.wait(100_000, None)).collect();
+        let seconds = [Some(S), Some(S * 2), Some(S * 4), Some(S * 8), Some(S * 16), None];
+        assert_eq!(waits, seconds);
+        let mut breaks = Breaks::default();
+        for round in 1..1000 {
+            assert_eq!(breaks.wait(round * Breaks::BYTES_MIN, None), Some(S));
+        }
+        let mut trickle = Breaks::default();
+        let rounds = (1..1000).take_while(|size| trickle.wait(*size, None).is_some()).count();
+        assert_eq!(rounds, 5, "a byte at a time is no progress");
+    }
+
+    #[test]
+    fn the_service_is_asked_again_when_it_wants_to_be_unless_that_is_far_off() {
+        let mut breaks = Breaks::default();
+        assert_eq!(breaks.wait(100_000, Some(S * 30)), Some(S * 30));
+        assert_eq!(breaks.wait(200_000, Some(S * 3600)), None);
+        assert_eq!(Breaks::default().wait(0, None), None, "nothing would be lost");
     }
 }

@@ -17,7 +17,7 @@ use crate::local::FileReader;
 use crate::remote::{Body, ByteRange, UploadRequest, UploadSession, UploadStart, UploadStyle};
 use crate::tree::{Digest, Entry, Hasher, Name, Side};
 
-/// Ranges of one file that are sent at once, where the service allows it.
+/// Ranges of one file that are sent at once, where the service allows it. Each has one chunk in memory.
 const PARALLEL_RANGES: usize = 3;
 
 /// What an upload job is about.
@@ -46,7 +46,8 @@ struct Sending<'a> {
 /// The source while it is being read: shared with the request that carries its bytes.
 struct Source {
     reader: Box<dyn FileReader>,
-    hasher: Hasher,
+    /// None where its bytes are not read in order.
+    hasher: Option<Hasher>,
     failure: Option<Failure>,
 }
 
@@ -244,7 +245,7 @@ impl Executor {
         let upload = sending.upload;
         let first = ranges.first().map_or(0, |range| range.from);
         let reader = if first == 0 { reader } else { self.open_source(upload, first).await? };
-        let hasher = Hasher::new(upload.content.hash.algo());
+        let hasher = Some(Hasher::new(upload.content.hash.algo()));
         let source = Arc::new(Mutex::new(Source { reader, hasher, failure: None }));
         let mut at = first;
         for range in ranges {
@@ -257,15 +258,18 @@ impl Executor {
         let mut state = source.lock().await;
         state.reader.verify().await.map_err(local_failure)?;
         let is_whole = first == 0 && ranges.iter().map(|r| r.len).sum::<u64>() == at;
-        let hash = state.hasher.clone().finish();
-        if is_whole && at == upload.content.size && hash != upload.content.hash {
+        let hash = state.hasher.take().map(Hasher::finish);
+        if is_whole && at == upload.content.size && hash != Some(upload.content.hash) {
             let text = "the file changed while it was read".to_owned();
             return Err(failure(FailureKind::Changed, Side::Local, text));
         }
         Ok(())
     }
 
-    /// Several ranges at once, each with a reader of its own. The service checks the whole.
+    /// Several ranges at once, each with a reader of its own that reads that range and no more: the
+    /// file is read once in total. Its hash is not taken on the way, because its bytes come in no
+    /// order: that it is still the version that was hashed is verified at the end, and the service
+    /// checks the whole.
     async fn send_parallel(
         &self,
         sending: &Sending<'_>,
@@ -280,8 +284,7 @@ impl Executor {
 
     async fn send_alone(&self, sending: &Sending<'_>, range: ByteRange) -> Result<()> {
         let reader = self.open_source(sending.upload, range.from).await?;
-        let hasher = Hasher::new(sending.upload.content.hash.algo());
-        let source = Arc::new(Mutex::new(Source { reader, hasher, failure: None }));
+        let source = Arc::new(Mutex::new(Source { reader, hasher: None, failure: None }));
         self.send_range(sending, &source, range).await
     }
 
@@ -321,7 +324,9 @@ fn body(source: Arc<Mutex<Source>>, range: ByteRange, wire: Wire) -> Body {
         };
         match chunk {
             Ok(chunk) => {
-                state.hasher.update(&chunk);
+                if let Some(hasher) = &mut state.hasher {
+                    hasher.update(&chunk);
+                }
                 drop(state);
                 wire.pass(chunk.len());
                 let left = left - chunk.len() as u64;
