@@ -44,10 +44,16 @@ pub struct World {
 }
 
 /// Deals with what a killed process left in the stages, before anything is looked at.
-pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result<(), ListError> {
+pub async fn tidy(
+    world: &World,
+    install_id: &str,
+    intents: &[Intent],
+    parts: &[(NodeId, u64)],
+) -> Result<(), ListError> {
     for leftover in world.local.leftovers().await? {
-        match decide_leftover(&leftover, install_id, intents) {
+        match decide_leftover(&leftover, install_id, intents, parts) {
             LeftoverFate::Discard => world.local.discard(leftover.key).await?,
+            LeftoverFate::Keep => {}
             LeftoverFate::Restore { to } => {
                 match world.local.restore(leftover.key, &to).await {
                     // The folder that it was in is gone as well: the root is always there.

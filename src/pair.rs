@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
 use crate::drive::{self, Driver, Observer, World};
-use crate::engine::{Engine, Fatal, ListError, Settings, Summary};
+use crate::engine::{Engine, Fatal, ListError, Settings, Summary, kept_parts};
 use crate::exec::meter::Meter;
 use crate::exec::{Executor, Lanes};
 use crate::local::LocalFs;
@@ -153,8 +153,8 @@ pub async fn start(
         executor: Arc::new(executor),
     };
     if conduct == Conduct::Act {
-        let intents = store.intents()?;
-        drive::tidy(&world, &install_id, &intents).await.map_err(side_error)?;
+        let (intents, parts) = (store.intents()?, kept_parts(&store)?);
+        drive::tidy(&world, &install_id, &intents, &parts).await.map_err(side_error)?;
     }
     let engine_settings = engine_settings(settings, sides, conduct);
     let now = sides.clock.now();

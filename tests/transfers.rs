@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use emulators::Fault;
@@ -22,6 +22,7 @@ use emulators::disktop::{Phase, Switches};
 use foldsync::daemon::client::Client;
 use foldsync::daemon::status::{Direction, PairStatus, Rate, State};
 use rig::{Rig, SYNC};
+use rustix::process::{Pid, Signal};
 use tokio::runtime::Runtime;
 
 /// Far more than anything here takes: who waits that long has found a bug.
@@ -230,4 +231,106 @@ fn parts_of_one_file_go_at_once_and_each_byte_goes_once() {
     rig.assert_equal("up");
     assert_eq!((counted.bytes_up, counted.parts_repeated), (size as u64, 0));
     assert_eq!(under_way.1.load(Ordering::SeqCst), 3, "parts at once");
+}
+
+// ---- going on in another process -----------------------------------------------------------------
+
+/// What may be in memory when a process ends, and what was on the wire then.
+const UNWRITTEN: u64 = (512 << 10) + CHUNK;
+
+impl Rig {
+    fn staged(&self) -> Vec<String> {
+        let items = std::fs::read_dir(self.path("local/.foldsync/stage")).unwrap();
+        items.map(|item| item.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// A file of 4 MiB whose download fails in the middle and is given up.
+    fn with_half_a_download(&mut self) -> u64 {
+        let size = 4 << 20;
+        self.write_remotely("big.bin", &content(size));
+        self.cloud.fault("content", 0, 1, Fault::CutBody(2 << 20));
+        self.cloud.fault(
+            "content",
+            0,
+            u32::MAX,
+            Fault::refuse(200, "<html>come back later</html>"),
+        );
+        self.sync().exits(1);
+        self.cloud.end_faults();
+        assert_eq!(self.staged().len(), 1);
+        assert!(!self.path("local/big.bin").exists());
+        size as u64
+    }
+}
+
+// DL-01, DL-04
+#[test]
+fn a_download_that_was_given_up_goes_on_in_the_next_run() {
+    let mut rig = Rig::new(Switches::default());
+    let size = rig.with_half_a_download();
+    let (ended, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("the second run");
+    let wire = counted.bytes_down;
+    assert!(wire <= size / 2 + UNWRITTEN, "{wire} bytes came down again");
+    assert_eq!(ended.sum("bytes_down"), wire, "only what came is counted");
+    assert_eq!(rig.staged(), Vec::<String>::new());
+}
+
+// DL-07, DL-17
+#[test]
+fn half_a_download_of_a_version_that_is_gone_is_not_used_and_not_kept() {
+    let mut rig = Rig::new(Switches::default());
+    let size = rig.with_half_a_download();
+    let other = content(size as usize).replace("text", "TEXT");
+    rig.write_remotely("big.bin", &other);
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("the other version");
+    assert_eq!(counted.bytes_down, size);
+    rig.sync().exits(0);
+    assert_eq!(rig.staged(), Vec::<String>::new());
+}
+
+// DL-02
+#[test]
+fn half_a_download_that_is_damaged_on_the_disk_costs_another_one_and_nothing_else() {
+    let mut rig = Rig::new(Switches::default());
+    rig.with_half_a_download();
+    let part = rig.path("local/.foldsync/stage").join(&rig.staged()[0]);
+    let mut bytes = std::fs::read(&part).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&part, bytes).unwrap();
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("fetched again");
+    assert_eq!(counted.of("content"), 2, "{counted:#?}");
+    assert_eq!(rig.staged(), Vec::<String>::new());
+}
+
+// DL-17
+#[test]
+fn a_download_whose_process_was_killed_goes_on_where_it_was() {
+    let mut rig = Rig::new(Switches::default());
+    let size = 4 << 20;
+    rig.write_remotely("big.bin", &content(size));
+    rig.cloud.fault("content", 0, 1, Fault::CutBody(2 << 20));
+    let pid = Arc::new(AtomicI32::new(0));
+    let (victim, links) = (Arc::clone(&pid), AtomicUsize::new(0));
+    rig.cloud.hook(move |_, label, phase| {
+        // It asks for the second link when half of the file has arrived.
+        let asks = (label, phase) == ("download", Phase::Before);
+        if asks && links.fetch_add(1, Ordering::SeqCst) == 1 {
+            let pid = Pid::from_raw(victim.load(Ordering::SeqCst)).unwrap();
+            rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        }
+    });
+    let (first, before) = rig.count(|| {
+        let child = rig.start(&SYNC);
+        pid.store(i32::try_from(child.id()).unwrap(), Ordering::SeqCst);
+        rig.finish(child)
+    });
+    assert_eq!((first.exit, before.bytes_down), (None, 2 << 20), "{first:#?}");
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("after the kill");
+    let wire = counted.bytes_down;
+    assert!(wire <= size as u64 / 2 + UNWRITTEN, "{wire} bytes came down again");
+    assert_eq!(rig.staged(), Vec::<String>::new());
 }

@@ -35,6 +35,7 @@ impl Engine {
         if failure.kind.ends_session() {
             self.drop_session(node);
         }
+        self.note_part(flight, Some(&failure));
         if failure.unfinished {
             // The intent stays open: the next start rolls it forward.
             self.give_up(flight, failure);

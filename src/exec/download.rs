@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::meter::{Moving, Purpose, Wire};
+use super::meter::{Purpose, Wire};
 use super::{Executor, Result, enter, failure, local_failure, remote_failure};
 use crate::engine::job::{Expected, Failure, FailureKind, Outcome, Task};
-use crate::local::{Installed, StageKey, StageWriter};
+use crate::engine::part_key;
+use crate::local::{Installed, Resumed, StageKey, StageWriter};
 use crate::remote::{ErrorKind, RemoteError};
 use crate::tree::{Content, Digest, HashAlgo, Hasher, Side};
 
@@ -18,27 +19,36 @@ impl Executor {
             return Err(failure(FailureKind::Refused, Side::Local, "not a download".to_owned()));
         };
         let lane = enter(&self.downloads).await;
-        let key = StageKey(key);
-        let mut writer = self.local.stage(key).await.map_err(local_failure)?;
+        // Only where the whole can be checked at its end is its beginning worth keeping.
+        let keeps = self.local.keeps_parts() && content.digest().is_some();
+        let key = StageKey(if keeps { part_key(&self.install_id, &source.stamp) } else { key });
+        let Resumed { mut writer, size: begun, hasher } =
+            self.open_stage(key, keeps, source, content).await?;
         // Before anything is read or written: what is written from here on may carry the same times.
         let at = self.clock.now();
         let (path, size) = (to.path(), source.stamp.size);
         let moving = self.meter.begin(&self.clock, path, Side::Local, Purpose::Transfer, size);
-        let fetched = self.fetch(source, content, Some(&mut writer), &moving).await;
+        moving.goes_on_at(begun);
+        let wire = moving.wire();
+        let arrived = Arrived { hasher, size: begun, writer: Some(&mut writer), wire };
+        let fetched = self.fetch(source, content, arrived).await;
         drop(lane);
         let digest = match fetched {
             Ok(digest) => digest,
             Err(failure) => {
                 drop(writer);
-                self.local.discard(key).await.map_err(local_failure)?;
+                if !(keeps && failure.leaves_part()) {
+                    self.local.discard(key).await.map_err(local_failure)?;
+                }
                 return Err(failure);
             }
         };
+        let received = digest.size - begun;
         if *have == Some(digest) {
             drop(writer);
             self.local.discard(key).await.map_err(local_failure)?;
             moving.arrived();
-            return Ok(Outcome::Same { digest, received: digest.size, at });
+            return Ok(Outcome::Same { digest, received, at });
         }
         let sealed = writer.seal(source.stamp.rev.modified_ns()).await.map_err(local_failure)?;
         let over = over.as_ref().map(|over| &over.stamp);
@@ -52,21 +62,37 @@ impl Executor {
             }
         };
         moving.arrived();
-        Ok(Outcome::Downloaded { entry, digest, received: digest.size, kept, at })
+        Ok(Outcome::Downloaded { entry, digest, received, kept, at })
+    }
+
+    /// The stage for a version, with what an earlier try left of it.
+    async fn open_stage(
+        &self,
+        key: StageKey,
+        keeps: bool,
+        source: &Expected,
+        content: &Content,
+    ) -> Result<Resumed> {
+        let algo = content.digest().map_or(self.algo, |digest| digest.hash.algo());
+        if keeps && self.remote.capabilities().ranged_download {
+            // What cannot be gone on with is begun anew.
+            let resumed = self.local.resume(key, source.stamp.size, algo).await;
+            if let Some(resumed) = resumed.unwrap_or_default() {
+                return Ok(resumed);
+            }
+        }
+        let writer = self.local.stage(key).await.map_err(local_failure)?;
+        Ok(Resumed { writer, size: 0, hasher: Hasher::new(algo) })
     }
 
     /// Reads remote content to its end, into the stage if there is one, and checks it against what
     /// was announced. What breaks off in the middle goes on from there.
-    pub(super) async fn fetch(
+    async fn fetch(
         &self,
         source: &Expected,
         content: &Content,
-        writer: Option<&mut Box<dyn StageWriter>>,
-        moving: &Moving,
+        mut arrived: Arrived<'_>,
     ) -> Result<Digest> {
-        let algo = content.digest().map_or(self.algo, |digest| digest.hash.algo());
-        let mut arrived =
-            Arrived { hasher: Hasher::new(algo), size: 0, writer, wire: moving.wire() };
         let mut breaks = Breaks::default();
         while let Err(end) = self.receive(source, &mut arrived).await {
             let wait = match end {
@@ -136,7 +162,9 @@ impl Executor {
             Side::Remote => {
                 let path = what.locator.path.clone();
                 let moving = self.meter.begin(&self.clock, path, Side::Local, Purpose::Read, size);
-                let digest = self.fetch(what, &Content::Unread { size }, None, &moving).await?;
+                let (hasher, wire) = (Hasher::new(self.algo), moving.wire());
+                let arrived = Arrived { hasher, size: 0, writer: None, wire };
+                let digest = self.fetch(what, &Content::Unread { size }, arrived).await?;
                 moving.arrived();
                 digest
             }

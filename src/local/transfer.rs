@@ -178,6 +178,16 @@ impl Writer {
         }
     }
 
+    /// Goes on at the end of what is there.
+    pub(super) fn resume(
+        disk: &Arc<Disk>,
+        stage: &Arc<Stage>,
+        key: StageKey,
+        part: Part,
+    ) -> Writer {
+        Writer { part: PartState::Begun(part), ..Writer::new(disk, stage, key) }
+    }
+
     /// The work of bringing everything gathered so far to the disk.
     fn write_out(&mut self) -> impl FnOnce(&Disk) -> Result<Part> + Send + 'static {
         let chunks = std::mem::take(&mut self.gathered);
