@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, stream};
 use tokio::sync::{Mutex, oneshot};
 
 use super::commit::Way;
@@ -276,9 +276,17 @@ impl Executor {
         ranges: &[ByteRange],
         reader: &mut dyn FileReader,
     ) -> Result<()> {
-        let sends: Vec<BoxFuture<'_, Result<()>>> =
-            ranges.iter().map(|range| self.send_alone(sending, *range).boxed()).collect();
-        stream::iter(sends).buffer_unordered(PARALLEL_RANGES).try_collect::<()>().await?;
+        let mut under_way = FuturesUnordered::new();
+        let mut rest = ranges.iter();
+        loop {
+            // Not all at once: there may be a hundred thousand of them.
+            let next = rest.by_ref().take(PARALLEL_RANGES - under_way.len());
+            under_way.extend(next.map(|range| self.send_alone(sending, *range)));
+            match under_way.next().await {
+                Some(sent) => sent?,
+                None => break,
+            }
+        }
         reader.verify().await.map_err(local_failure)
     }
 

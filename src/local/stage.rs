@@ -142,7 +142,8 @@ impl Stage {
             other => other.map_err(fail)?,
         };
         let stat = stat_of(&fd).map_err(fail)?;
-        let is_ours = kind_of(&stat) == FileType::RegularFile;
+        // A file with a second name somewhere is not written to.
+        let is_ours = kind_of(&stat) == FileType::RegularFile && stat.stx_nlink == 1;
         if !is_ours || stat.stx_size == 0 || stat.stx_size > max {
             return Ok(None);
         }
