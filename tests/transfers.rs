@@ -45,7 +45,11 @@ impl Drop for Kept {
 
 impl Kept {
     fn start(rig: &Rig) -> Kept {
-        let child = rig.start(&["daemon", "--quiet"]);
+        Kept::run(rig, &["daemon", "--quiet"])
+    }
+
+    fn run(rig: &Rig, arguments: &[&str]) -> Kept {
+        let child = rig.start(arguments);
         let socket = rig.path("state/control.sock");
         let client = Client::new(socket.clone());
         Kept { child, socket, client, runtime: Runtime::new().unwrap() }
@@ -122,6 +126,19 @@ fn an_upload_is_shown_while_its_bytes_leave_and_is_gone_when_it_arrived() {
     assert_eq!((ended.progress, ended.eta_s), (None, None));
     kept.until("nothing moves any more", |pair| pair.rate == Rate::default());
     rig.assert_equal("arrived");
+}
+
+#[test]
+fn a_sync_that_stays_can_show_progress_and_so_can_one_that_asks_it() {
+    let mut rig = Rig::new(Switches::default());
+    rig.write("a.txt", &content(1000));
+    let kept = Kept::run(&rig, &["sync", "-P", "--quiet"]);
+    kept.until("the file arrives", |pair| pair.last_success.is_some());
+    rig.write("b.txt", &content(2000));
+    let asked = rig.run(&["sync", "--once", "-P"]).exits(0);
+    assert!(asked.stdout.contains("(by the daemon)"), "{asked:#?}");
+    assert_eq!(asked.stderr, "", "a minute has not passed");
+    rig.assert_equal("both");
 }
 
 #[test]

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Mutex, oneshot};
 
 use super::commit::Way;
@@ -314,9 +315,30 @@ impl Executor {
     }
 }
 
-/// The next `range.len` bytes of the source.
+/// The next `range.len` bytes of the source, in pieces that a slow connection takes one by one, so that
+/// what has passed is known well.
 fn body(source: Arc<Mutex<Source>>, range: ByteRange, wire: Wire) -> Body {
-    Box::pin(stream::unfold((source, range.len, wire), |(source, left, wire)| async move {
+    let pieces = chunks(source, range.len).flat_map(|chunk| stream::iter(pieces(chunk)));
+    pieces.inspect_ok(move |piece| wire.pass(piece.len())).boxed()
+}
+
+fn pieces(chunk: std::io::Result<Bytes>) -> Vec<std::io::Result<Bytes>> {
+    const PIECE_BYTES: usize = 64 << 10;
+    let mut pieces = Vec::new();
+    match chunk {
+        Ok(mut rest) => {
+            while rest.len() > PIECE_BYTES {
+                pieces.push(Ok(rest.split_to(PIECE_BYTES)));
+            }
+            pieces.push(Ok(rest));
+        }
+        Err(error) => pieces.push(Err(error)),
+    }
+    pieces
+}
+
+fn chunks(source: Arc<Mutex<Source>>, len: u64) -> Body {
+    Box::pin(stream::unfold((source, len), |(source, left)| async move {
         if left == 0 {
             return None;
         }
@@ -336,15 +358,14 @@ fn body(source: Arc<Mutex<Source>>, range: ByteRange, wire: Wire) -> Body {
                     hasher.update(&chunk);
                 }
                 drop(state);
-                wire.pass(chunk.len());
                 let left = left - chunk.len() as u64;
-                Some((Ok(chunk), (source, left, wire)))
+                Some((Ok(chunk), (source, left)))
             }
             Err(failed) => {
                 let text = failed.message.clone();
                 state.failure = Some(failed);
                 drop(state);
-                Some((Err(std::io::Error::other(text)), (source, 0, wire)))
+                Some((Err(std::io::Error::other(text)), (source, 0)))
             }
         }
     }))
