@@ -351,3 +351,23 @@ fn a_download_whose_process_was_killed_goes_on_where_it_was() {
     assert!(wire <= size as u64 / 2 + UNWRITTEN, "{wire} bytes came down again");
     assert_eq!(rig.staged(), Vec::<String>::new());
 }
+
+// UP-01, UP-03
+#[test]
+fn an_upload_goes_on_although_the_service_could_not_be_asked_for_its_parts_once() {
+    let mut rig = Rig::new(Switches::default());
+    let size = 1 << 20;
+    rig.write("big.bin", &content(size));
+    rig.cloud.fault("part", 10, u32::MAX, Fault::refuse(507, "no room"));
+    rig.sync().exits(1);
+    rig.cloud.end_faults();
+    rig.cloud.fault("parts", 0, u32::MAX, Fault::refuse(500, "no"));
+    let once = ["sync", "--once", "--force", "--max-duration", "1s"];
+    let (_, counted) = rig.count(|| rig.run(&once).exits(1));
+    assert_eq!((counted.of("precreate"), counted.bytes_up), (0, 0), "{counted:#?}");
+    rig.cloud.end_faults();
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    assert_eq!((counted.of("precreate"), counted.parts_repeated), (0, 0), "{counted:#?}");
+    assert_eq!(counted.bytes_up, size as u64 - 10 * CHUNK);
+    rig.assert_equal("up");
+}

@@ -15,7 +15,9 @@ use super::meter::{Moving, Purpose, Wire};
 use super::{CHUNK_BYTES, Executor, Note, Result, enter, failure, local_failure, remote_failure};
 use crate::engine::job::{Expected, Failure, FailureKind, Job, Outcome, SavedSession, Target};
 use crate::local::FileReader;
-use crate::remote::{Body, ByteRange, UploadRequest, UploadSession, UploadStart, UploadStyle};
+use crate::remote::{
+    Body, ByteRange, ErrorKind, Outstanding, UploadRequest, UploadSession, UploadStart, UploadStyle,
+};
 use crate::tree::{Digest, Entry, Hasher, Name, Side};
 
 /// Ranges of one file that are sent at once, where the service allows it. Each has one chunk in memory.
@@ -144,15 +146,7 @@ impl Executor {
         saved: Option<UploadSession>,
         moving: &Moving,
     ) -> Result<Sent> {
-        let resumed = match saved {
-            // A session that the service has forgotten is begun anew.
-            Some(session) => {
-                let session = UploadSession { request: request.clone(), ..session };
-                let outstanding = self.remote.outstanding(&session).await;
-                outstanding.ok().map(|outstanding| (session, outstanding))
-            }
-            None => None,
-        };
+        let resumed = self.resume(saved, &request).await?;
         let mut reader = self.open_source(upload, 0).await?;
         if way == Way::InPlace && self.remote.capabilities().instant_upload.is_some() {
             self.look_before(upload).await?;
@@ -198,6 +192,36 @@ impl Executor {
                 }
                 Err(failure)
             }
+        }
+    }
+
+    /// What is left of an earlier session. One that the service has forgotten is begun anew, one that it
+    /// cannot be asked about now is not.
+    async fn resume(
+        &self,
+        saved: Option<UploadSession>,
+        request: &UploadRequest,
+    ) -> Result<Option<(UploadSession, Outstanding)>> {
+        let Some(saved) = saved else { return Ok(None) };
+        let session = UploadSession { request: request.clone(), ..saved };
+        match self.remote.outstanding(&session).await {
+            Ok(outstanding) => Ok(Some((session, outstanding))),
+            Err(error) => match error.kind {
+                ErrorKind::Unavailable | ErrorKind::RateLimited | ErrorKind::AuthExpired => {
+                    Err(remote_failure(error))
+                }
+                ErrorKind::NotFound
+                | ErrorKind::AlreadyExists
+                | ErrorKind::Changed
+                | ErrorKind::Forbidden
+                | ErrorKind::QuotaFull
+                | ErrorKind::InvalidName
+                | ErrorKind::TooLarge
+                | ErrorKind::Unsupported
+                | ErrorKind::Corrupt
+                | ErrorKind::Protocol
+                | ErrorKind::RootLost => Ok(None),
+            },
         }
     }
 
