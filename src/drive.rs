@@ -23,6 +23,8 @@ use crate::tree::{Entry, Kind, Name, NodeId, RelPath, Side};
 /// Is told what a run does, as it does it.
 pub trait Observer: Send + Sync + 'static {
     fn operation_ended(&self, report: &OpReport);
+    /// May look at what is known now. Called often.
+    fn turned(&self, _engine: &Engine) {}
 }
 
 /// Tells nobody.
@@ -43,10 +45,16 @@ pub struct World {
 }
 
 /// Deals with what a killed process left in the stages, before anything is looked at.
-pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result<(), ListError> {
+pub async fn tidy(
+    world: &World,
+    install_id: &str,
+    intents: &[Intent],
+    parts: &[(NodeId, u64)],
+) -> Result<(), ListError> {
     for leftover in world.local.leftovers().await? {
-        match decide_leftover(&leftover, install_id, intents) {
+        match decide_leftover(&leftover, install_id, intents, parts) {
             LeftoverFate::Discard => world.local.discard(leftover.key).await?,
+            LeftoverFate::Keep => {}
             LeftoverFate::Restore { to } => {
                 match world.local.restore(leftover.key, &to).await {
                     // The folder that it was in is gone as well: the root is always there.
@@ -167,6 +175,7 @@ impl Driver {
         for report in self.engine.take_reports() {
             observer.operation_ended(&report);
         }
+        observer.turned(&self.engine);
         Ok(self.engine.is_done() && self.tasks.is_empty())
     }
 

@@ -209,7 +209,8 @@ pub struct SyncArgs {
     /// Show what would be done and change nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Show progress on standard error
+    /// Show what moves, how fast, and for how long, on standard error: live on a terminal, a line a
+    /// minute elsewhere, as JSON with --log-format json
     #[arg(short = 'P', long)]
     pub progress: bool,
     /// One JSON object for each operation, and a summary as the last line
@@ -270,7 +271,7 @@ pub struct StatusArgs {
     /// Exit with the code that a sync would have left, and print one line
     #[arg(long)]
     pub check: bool,
-    /// Show it again whenever something changes
+    /// Show it again whenever something changes; on a terminal, live
     #[arg(long, conflicts_with_all = ["wait", "check"])]
     pub watch: bool,
     /// Wait until the pairs are in sync or cannot get further, but no longer than DUR, and exit with

@@ -17,6 +17,7 @@ use super::exit::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::last_run::LastRun;
 use super::logs;
+use super::progress::{Progress, Showing};
 use super::runner::{Extras, fresh_id};
 use super::{conflicts, text::printable};
 use crate::clock::{Clock as _, SystemClock};
@@ -32,11 +33,17 @@ use crate::pair::{RunReport, Sides};
 /// Between two looks at the whole local folder, behind the watcher.
 const RESCAN_EVERY: Duration = Duration::from_secs(3600);
 
-pub(super) fn run(names: &[String], ad_hoc: &AdHoc, context: &Context) -> Result<Exit, Failure> {
+/// `progress`: what moves is shown on standard error.
+pub(super) fn run(
+    names: &[String],
+    ad_hoc: &AdHoc,
+    progress: bool,
+    context: &Context,
+) -> Result<Exit, Failure> {
     let pairs = context.pairs(names, ad_hoc)?;
     logs::start(&context.global, Some(&context.daemon_settings().log));
     let runtime = super::runtime()?;
-    let ended = runtime.block_on(keep(&pairs, names, ad_hoc, context));
+    let ended = runtime.block_on(keep(&pairs, names, ad_hoc, progress, context));
     // A thread that hangs in a disk or a name server is no reason to stay.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -46,6 +53,7 @@ async fn keep(
     pairs: &[Pair],
     names: &[String],
     ad_hoc: &AdHoc,
+    progress: bool,
     context: &Context,
 ) -> Result<Exit, Failure> {
     let interrupt = Interrupt::listen();
@@ -72,7 +80,14 @@ async fn keep(
     })?;
     let closed = CancellationToken::new();
     let served = tokio::spawn(socket::serve(bound, daemon.sources(), closed.clone()));
-    attend(&daemon, &interrupt, &stop).await?;
+    let showing = progress.then(|| {
+        let status = daemon.sources().status;
+        let read = move || status.borrow().pairs.clone();
+        Showing::start(Progress::new(&context.global), read)
+    });
+    let attended = attend(&daemon, &interrupt, &stop).await;
+    drop(showing);
+    attended?;
     daemon.shut_down().await;
     closed.cancel();
     // Clients that do not read their answers are not waited for.
@@ -176,7 +191,8 @@ fn refusal(failure: Failure) -> Refusal {
     Refusal { state, message: failure.message }
 }
 
-fn first_status(pair: &Pair) -> PairStatus {
+/// Before anything is known.
+pub(super) fn first_status(pair: &Pair) -> PairStatus {
     let root = pair.config.local.to_string_lossy().into_owned();
     let mut status =
         PairStatus::new(pair.config.name.clone(), pair.config.mode, root, SystemClock.now());

@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{ColorWhen, Global, LogFormat};
 use super::out::wants_color;
+use super::screen::Log;
 
 /// Starts logging. A second call in one process has no effect. `configured` is the level of a daemon
 /// for which the command line names none.
@@ -23,7 +24,7 @@ pub(super) fn start(global: &Global, configured: Option<&str>) {
     let color = if global.log_format == LogFormat::Json { ColorWhen::Never } else { global.color };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(Log::default)
         .with_ansi(wants_color(color, std::io::stderr().is_terminal()))
         .with_target(false);
     // Fails only if somebody started logging before.

@@ -13,6 +13,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::drive::Observer;
 use crate::engine::OpReport;
 use crate::engine::report::{OpKind, OpResult};
+use crate::exec::meter::Meter;
 
 pub(super) struct Board {
     status: watch::Sender<Arc<DaemonStatus>>,
@@ -86,15 +87,20 @@ pub(super) struct Clerk {
     pub(super) pair: String,
     pub(super) board: Arc<Board>,
     pub(super) counts: Mutex<Vec<OpCount>>,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl Clerk {
-    /// Puts up what the pair says, with what was counted here.
-    pub(super) fn put_up(&self, mut status: PairStatus) {
+    /// Puts up what the pair says, with what was counted and measured. Tells whether that will change
+    /// by itself.
+    pub(super) fn put_up(&self, mut status: PairStatus) -> bool {
+        let reading = self.meter.read(SystemClock.now());
+        status.take_reading(&reading);
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         status.totals.operations.clone_from(&counts);
         drop(counts);
         self.board.put(status);
+        reading.is_lively()
     }
 
     fn count(&self, op: OpKind, result: OpResult) {

@@ -10,11 +10,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::status::{FailedItem, HeldItem, Moment, PairStatus, Pending, Progress, State, Watch};
+use super::status::{
+    FailedItem, HeldItem, Moment, PairStatus, Pending, Progress, State, Totals, Watch,
+};
 use super::watched::WatchedFs;
 use crate::clock::Timestamp;
 use crate::drive::{Driver, Observer};
-use crate::engine::{Activity, Event, LookAt, Summary};
+use crate::engine::{Event, LookAt, Summary};
 use crate::local::ignore::Rules;
 use crate::local::watch::{Degraded, Settings as WatchSettings, Sighting, Watcher};
 use crate::pair::{self, Conduct, PairSettings, RunError, Sides};
@@ -120,6 +122,10 @@ struct Desk {
     ended_at_rest: u64,
     /// What a person was told last, and when.
     published: Option<(State, Timestamp)>,
+    /// Something happened since that he will be told of.
+    untold: bool,
+    /// What earlier lives of the engine amount to.
+    earlier: Totals,
 }
 
 /// What woke the loop.
@@ -178,6 +184,7 @@ impl Keeper {
         // A guard that stopped the pair at its start wrote down what a person can approve.
         let store = Store::open_records(&self.settings.database).ok().flatten();
         let held = store.and_then(|store| store.held(&[HeldState::Pending]).ok());
+        self.settings.pair.meter.rest();
         self.status.send_modify(|status| {
             status.enter(refusal.state, now);
             status.message = Some(refusal.message);
@@ -307,6 +314,8 @@ impl Keeper {
             next_rescan: now.plus(self.settings.rescan),
             ended_at_rest: 0,
             published: None,
+            untold: false,
+            earlier: self.status.borrow().totals.clone(),
         };
         match Watcher::start(settings) {
             Ok((watcher, sightings)) => {
@@ -391,6 +400,7 @@ impl Keeper {
             () = self.stop.cancelled(), if !stopping => Wake::Stop,
             order = self.orders.recv(), if !stopping => Wake::Order(order),
             () = driver.wait(), if !rested => Wake::Engine,
+            () = sides.clock.sleep(PUBLISH_EVERY), if desk.untold => Wake::Engine,
             sighting = sighted, if !stopping => Wake::Sighting(sighting),
             () = sides.clock.sleep(timer), if !stopping => Wake::Timer,
         }
@@ -496,18 +506,23 @@ impl Keeper {
             (true, _, _) => State::Paused,
             (false, _, Some(summary)) if summary.held > 0 => State::Held,
             (false, _, Some(_)) => State::Idle,
-            (false, Activity::Looking, None) => State::Scanning,
-            (false, Activity::Waiting, None) => State::Waiting,
-            (false, Activity::Syncing | Activity::Resting, None) => State::Syncing,
+            (false, activity, None) => activity.into(),
         };
         let told = desk.published.is_some_and(|(last, at)| {
             last == state && done.is_none() && now.since(at) < PUBLISH_EVERY
         });
+        desk.untold = told;
         if told {
             return;
         }
         desk.published = Some((state, now));
         let pending = engine.pending();
+        let meter = &self.settings.pair.meter;
+        if done.is_some() {
+            meter.rest()
+        } else {
+            meter.expect(pending.into())
+        }
         let at_rest = done.is_some() || state == State::Waiting;
         let records = at_rest.then(|| engine.records());
         let desk = &*desk;
@@ -516,17 +531,9 @@ impl Keeper {
             status.message = None;
             status.paused_until = self.pause.ends().map(Moment);
             status.next_poll = Some(Moment(desk.next_poll));
-            status.pending = Pending {
-                upload: pending.upload,
-                download: pending.download,
-                delete: pending.delete,
-                moves: pending.moves,
-                bytes: pending.bytes,
-            };
+            status.pending = pending.into();
             let totals = engine.totals();
-            status.totals.bytes_up = totals.bytes_up;
-            status.totals.bytes_down = totals.bytes_down;
-            status.totals.requests = sides.remote.requests();
+            status.totals.requests = desk.earlier.requests + sides.remote.requests();
             let ended = totals.operations().saturating_sub(desk.ended_at_rest);
             let left = status.pending.operations();
             status.progress = (left > 0).then(|| Progress {
@@ -536,8 +543,8 @@ impl Keeper {
             });
             if let Some(watcher) = &desk.watcher {
                 let watched = watcher.state();
-                status.totals.watch_events = watched.events;
-                status.totals.watch_overflows = watched.overflows;
+                status.totals.watch_events = desk.earlier.watch_events + watched.events;
+                status.totals.watch_overflows = desk.earlier.watch_overflows + watched.overflows;
                 let advice = watched.advice();
                 let polling = watched.degraded.is_some();
                 status.local.watch = if polling { Watch::Polling } else { Watch::Watching };

@@ -70,6 +70,8 @@ const STOP_WAIT: Duration = Duration::from_secs(8);
 /// Not at once: a start has better things to do.
 const FIRST_CHORES: Duration = Duration::from_secs(300);
 const CHORES_EVERY: Duration = Duration::from_secs(12 * 3600);
+/// How old what is said of transfers may be.
+const READ_METERS_EVERY: Duration = Duration::from_millis(500);
 /// Orders that may wait for a pair that is just being opened.
 const ORDERS_MAX: usize = 64;
 
@@ -139,6 +141,7 @@ impl Daemon {
             pair: name.clone(),
             board: Arc::clone(&self.board),
             counts: Mutex::default(),
+            meter: Arc::clone(&member.settings.pair.meter),
         });
         let observer = Arc::clone(&clerk) as Arc<dyn Observer>;
         let database = member.settings.database.clone();
@@ -271,12 +274,19 @@ async fn tend(
     }
 }
 
+/// Puts up what a pair says whenever it says something, and again while bytes move.
 async fn copy_status(mut status: watch::Receiver<PairStatus>, clerk: Arc<Clerk>) {
     loop {
         let now = status.borrow_and_update().clone();
-        clerk.put_up(now);
-        if status.changed().await.is_err() {
-            return;
+        let is_lively = clerk.put_up(now);
+        tokio::select! {
+            changed = status.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = clerk.meter.stirred(), if !is_lively => {}
+            () = tokio::time::sleep(READ_METERS_EVERY), if is_lively => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use super::job::{Expected, FailureKind, Job, OpId, Target, Task, Trace};
 use super::{Command, Engine, Fatal, Flight, Problem, Stop};
 use crate::plan::{Action, Constraints, Op, Plan, plan};
 use crate::store::{Intent, StoreError};
-use crate::tree::{Kind, Name, NodeId, Placement, RelPath, Side};
+use crate::tree::{Kind, Name, NodeId, Placement, RelPath, Side, Stamp};
 
 /// Whether an operation that was planned can start.
 enum Readiness {
@@ -245,9 +245,10 @@ impl Engine {
                 copy: copy.as_str().to_owned(),
                 path: from.locator.path.parent().unwrap_or_default().join(&to.name).to_string(),
             },
-            (_, Task::Download { to, .. }) => {
-                Trace::Install { path: to.path().as_str().to_owned() }
-            }
+            (_, Task::Download { source, to, content, .. }) => Trace::Install {
+                path: to.path().as_str().to_owned(),
+                part: content.digest().map(|_| part_key(&self.install_id, &source.stamp)),
+            },
             (Action::Transfer { at, .. }, Task::Upload { to, over, saved, content, .. }) => {
                 Trace::Upload {
                     parent: at.parent,
@@ -469,7 +470,17 @@ pub fn park_name(key: u64) -> Name {
 
 /// See `Engine::stage_key`.
 pub fn stage_key(install_id: &str, op: u64) -> u64 {
-    let text = format!("{install_id}:{op}");
+    key_of(&format!("{install_id}:{op}"))
+}
+
+/// Names what is staged of one version of a remote file: any operation that fetches it can go on with
+/// what another one left.
+pub fn part_key(install_id: &str, version: &Stamp) -> u64 {
+    let Stamp { item, rev, size } = version;
+    key_of(&format!("{install_id}:{item:?}:{rev:?}:{size}"))
+}
+
+fn key_of(text: &str) -> u64 {
     let hash = crate::tree::Hasher::of(crate::tree::HashAlgo::Sha256, text.as_bytes());
     hash.bytes().iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
 }

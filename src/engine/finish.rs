@@ -25,6 +25,7 @@ impl Engine {
             Ok(outcome) => {
                 self.troubles.remove(&flight.op.node);
                 self.end_session(&outcome, flight.op.node);
+                self.note_part(&flight, None);
                 let report = self.report(&flight, &outcome);
                 self.witness(&flight, outcome);
                 self.publish(&flight, report);

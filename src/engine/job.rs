@@ -197,13 +197,34 @@ impl From<Failure> for ListError {
     }
 }
 
+impl Failure {
+    /// Whether a later try of the same download may go on with what has arrived.
+    pub fn leaves_part(&self) -> bool {
+        let may_pass = match self.kind {
+            FailureKind::Transient | FailureKind::Auth => true,
+            FailureKind::Changed
+            | FailureKind::NotEmpty
+            | FailureKind::Refused
+            | FailureKind::Corrupt
+            | FailureKind::Full
+            | FailureKind::RootLost => false,
+        };
+        may_pass && self.side == Side::Remote
+    }
+}
+
 /// What recovery must know about an operation whose process was killed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trace {
     /// Our version was about to take this name and become a file of its own.
     KeepBoth { parent: NodeId, copy: String, path: String },
-    /// This file was about to be made, or replaced, through the stage.
-    Install { path: String },
+    /// This file was about to be made, or replaced, through the stage. `part` names what is staged of
+    /// it, where that can be gone on with.
+    Install {
+        path: String,
+        #[serde(default)]
+        part: Option<u64>,
+    },
     /// The remote may hold something staged under this key, and a swap that was cut short.
     Upload {
         key: u64,

@@ -26,17 +26,17 @@ use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
 use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
 use crate::tree::{HashAlgo, NodeId, Placement, RelPath, Side, Trees};
 
-pub use dispatch::{park_name, stage_key};
+pub use dispatch::{park_name, part_key, stage_key};
 use half_done::HalfDone;
 pub use half_done::Tidied;
 use job::{Failure, Job, OpId, Outcome, SavedSession, Trace};
 use look::{Extent, Look};
 use recover::Arrival;
-pub use recover::{LeftoverFate, decide_leftover};
+pub use recover::{LeftoverFate, decide_leftover, kept_parts};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
 use watchful::Unsettled;
-pub use watchful::{Activity, LookAt, Pending, Records};
+pub use watchful::{Activity, LARGE_BYTES, LookAt, Pending, Records};
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]
@@ -214,6 +214,8 @@ struct Unsaved {
     begun: Vec<Intent>,
     finished: Vec<OpId>,
     sessions: BTreeMap<NodeId, Option<SavedSession>>,
+    /// `Engine::parts` have changed.
+    parts: bool,
     history: Vec<NewHistory>,
     conflicts: Vec<(String, String, &'static str)>,
 }
@@ -253,6 +255,8 @@ pub struct Engine {
     arriving: BTreeMap<NodeId, Arrival>,
     /// Uploads that a service goes on with.
     sessions: HashMap<NodeId, SavedSession>,
+    /// What is staged of downloads that failed.
+    parts: BTreeMap<NodeId, u64>,
 
     flights: BTreeMap<OpId, Flight>,
     /// The nodes of the flights.
@@ -329,6 +333,7 @@ impl Engine {
             moving: HashMap::new(),
             arriving: BTreeMap::new(),
             sessions: HashMap::new(),
+            parts: BTreeMap::new(),
             flights: BTreeMap::new(),
             flying: HashSet::new(),
             after_flight: HashMap::new(),
@@ -357,6 +362,7 @@ impl Engine {
             totals: report::Totals::default(),
         };
         engine.sessions = engine.store.sessions()?;
+        engine.parts = kept_parts(&engine.store)?.into_iter().collect();
         engine.recall_intents()?;
         engine.recall_decisions()?;
         engine.recall_deletes()?;
@@ -610,7 +616,8 @@ impl Engine {
         let nothing = touched.is_empty()
             && unsaved.begun.is_empty()
             && unsaved.finished.is_empty()
-            && unsaved.sessions.is_empty();
+            && unsaved.sessions.is_empty()
+            && !unsaved.parts;
         if nothing {
             return Ok(());
         }
@@ -621,6 +628,9 @@ impl Engine {
             local: racy.contains(&(Side::Local, id)),
             remote: racy.contains(&(Side::Remote, id)),
         };
+        let known = || self.parts.iter().collect::<Vec<_>>();
+        let parts = unsaved.parts.then(|| serde_json::to_string(&known()));
+        let parts = parts.transpose().map_err(|_| StoreError::Damaged("the parts"))?;
         self.store.write(|tx| {
             tx.put_nodes(trees, touched, is_racy)?;
             for op in &unsaved.finished {
@@ -634,6 +644,9 @@ impl Engine {
             }
             for (node, session) in &unsaved.sessions {
                 tx.set_session(*node, session.as_ref())?;
+            }
+            if let Some(parts) = &parts {
+                tx.set_meta(recover::PARTS, parts)?;
             }
             for event in &unsaved.history {
                 tx.add_history(event, now)?;

@@ -1,12 +1,12 @@
 //! What a killed process left under way: looking at both sides tells what is true, and the plan does
 //! the rest. Nothing is redone from memory.
 
-use super::dispatch::stage_key;
-use super::job::{Task, Trace};
+use super::dispatch::{part_key, stage_key};
+use super::job::{Failure, Task, Trace};
 use super::{Engine, Fatal, Flight};
 use crate::local::{Leftover, StageKey};
 use crate::plan::{Action, Op, Why};
-use crate::store::Intent;
+use crate::store::{Intent, Store, StoreError};
 use crate::tree::{Content, Digest, Facet, Name, NodeId, Placement, Register, RelPath, Side};
 
 /// What to do with a staged file of an earlier run.
@@ -14,25 +14,37 @@ use crate::tree::{Content, Digest, Facet, Name, NodeId, Placement, Register, Rel
 pub enum LeftoverFate {
     /// Ours, and not installed: the remote still has it. Or the old version, which the trash gets.
     Discard,
+    /// The beginning of a version that is likely to be wanted again.
+    Keep,
     /// A user's version that slipped in at the last moment: back into the tree, under this name.
     Restore { to: RelPath },
 }
 
-/// Decides about a staged file by the intent that made it.
-pub fn decide_leftover(leftover: &Leftover, install_id: &str, intents: &[Intent]) -> LeftoverFate {
-    if !leftover.displaced {
-        return LeftoverFate::Discard;
+/// What is staged of downloads that failed, and are to go on later: by the node that is fetched.
+pub(super) const PARTS: &str = "parts";
+
+/// Decides about a staged file by the intent that made it, or by what failed downloads left (`parts`).
+pub fn decide_leftover(
+    leftover: &Leftover,
+    install_id: &str,
+    intents: &[Intent],
+    parts: &[(NodeId, u64)],
+) -> LeftoverFate {
+    let mut was = None;
+    let mut is_part = parts.iter().any(|(_, part)| StageKey(*part) == leftover.key);
+    for intent in intents {
+        if let Ok(Trace::Install { path, part }) = serde_json::from_str(&intent.job) {
+            let goes_on = part.map(StageKey) == Some(leftover.key);
+            is_part |= goes_on;
+            if goes_on || StageKey(stage_key(install_id, intent.op)) == leftover.key {
+                was = RelPath::new(&path).ok();
+            }
+        }
     }
-    let was = intents
-        .iter()
-        .filter(|intent| StageKey(stage_key(install_id, intent.op)) == leftover.key)
-        .find_map(|intent| match serde_json::from_str(&intent.job) {
-            Ok(Trace::Install { path }) => RelPath::new(&path).ok(),
-            Ok(
-                Trace::KeepBoth { .. } | Trace::Upload { .. } | Trace::Move { .. } | Trace::Plain,
-            )
-            | Err(_) => None,
-        });
+    if !leftover.displaced {
+        let goes_on = leftover.resumable && is_part;
+        return if goes_on { LeftoverFate::Keep } else { LeftoverFate::Discard };
+    }
     LeftoverFate::Restore { to: recovered_name(&was.unwrap_or_default(), leftover.key) }
 }
 
@@ -55,7 +67,32 @@ pub(super) struct Arrival {
     pub(super) sent: Digest,
 }
 
+/// See `PARTS`.
+pub fn kept_parts(store: &Store) -> Result<Vec<(NodeId, u64)>, StoreError> {
+    let known = store.meta(PARTS)?;
+    Ok(known.and_then(|parts| serde_json::from_str(&parts).ok()).unwrap_or_default())
+}
+
 impl Engine {
+    /// Remembers what a download that failed has left, and forgets it where one did not.
+    pub(super) fn note_part(&mut self, flight: &Flight, failure: Option<&Failure>) {
+        let Task::Download { source, content, .. } = &flight.job.task else { return };
+        let leaves = failure.is_some_and(Failure::leaves_part) && content.digest().is_some();
+        let part = leaves.then(|| part_key(&self.install_id, &source.stamp));
+        let before = match part {
+            Some(part) => self.parts.insert(flight.op.node, part),
+            None => self.parts.remove(&flight.op.node),
+        };
+        self.unsaved.parts |= before != part;
+    }
+
+    /// Only what will be tried again is worth its room: the next start clears the rest away.
+    pub(super) fn forget_parts(&mut self) {
+        let (before, troubles) = (self.parts.len(), &self.troubles);
+        self.parts.retain(|node, _| troubles.contains_key(node));
+        self.unsaved.parts |= self.parts.len() != before;
+    }
+
     /// Remembers, for the first look, which version was being set aside where.
     pub(super) fn recall_intents(&mut self) -> Result<(), Fatal> {
         for intent in self.store.intents()? {

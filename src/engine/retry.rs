@@ -35,6 +35,7 @@ impl Engine {
         if failure.kind.ends_session() {
             self.drop_session(node);
         }
+        self.note_part(flight, Some(&failure));
         if failure.unfinished {
             self.note_half_done(flight);
             self.try_again_later(flight, failure);

@@ -1245,7 +1245,14 @@ async fn befall(
             scissors.cut();
             Response::new(Body::empty())
         }
-        Some(Fault::CutBody(after)) => cut_body(serve(), after),
+        Some(Fault::CutBody(after)) => {
+            let reply = serve();
+            if label == "content" {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.counters.bytes_down -= reply.body.len().saturating_sub(after) as u64;
+            }
+            cut_body(reply, after)
+        }
         Some(Fault::FlipBit) => {
             let mut reply = serve();
             let mut bytes = reply.body.to_vec();

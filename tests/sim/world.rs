@@ -296,6 +296,7 @@ fn settings() -> PairSettings {
         max_transfer: None,
         max_duration: None,
         settle: None,
+        meter: Arc::default(),
     }
 }
 
