@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use foldsync::daemon::client::{Client, ClientError};
@@ -78,6 +80,8 @@ impl Home {
             .args(arguments)
             .env_clear()
             .env("HOME", self.path("home"))
+            // For hooks.
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("XDG_STATE_HOME", self.path("state"))
             .current_dir(self.folder.path())
@@ -403,6 +407,201 @@ fn a_pair_that_cannot_run_leaves_the_others_alone_and_comes_back_by_itself() {
     home.write("pics/photo", "light");
     home.run(&["flush"], 0);
     assert_eq!(home.read("store/photo").as_deref(), Some("light"));
+}
+
+// ---- telling other programs ----------------------------------------------------------------------
+
+/// What hooks told, in the order in which they were called.
+struct Told(Receiver<serde_json::Value>);
+
+impl Told {
+    /// A command that tells, as it stands in the configuration.
+    fn by_command(home: &Home) -> (Told, String) {
+        let pipe = home.path("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // Open for writing too, so that it never ends.
+        let file = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+        let (sender, told) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(file).lines() {
+                let _ = sender.send(serde_json::from_str(&line.unwrap()).unwrap());
+            }
+        });
+        let script = format!("echo \"$(cat)\" > '{}'", pipe.display());
+        (Told(told), format!("[\"sh\", \"-c\", {script:?}]"))
+    }
+
+    /// The same with an address.
+    fn by_webhook() -> (Told, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("\"http://{}/hook?key=secret\"", listener.local_addr().unwrap());
+        let (sender, told) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = sender.send(answer_post(stream.unwrap()));
+            }
+        });
+        (Told(told), address)
+    }
+
+    #[track_caller]
+    fn next(&self, hook: &str) -> serde_json::Value {
+        let told = self.0.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{hook} was not told"));
+        assert_eq!(told["hook"], hook, "{told}");
+        assert_eq!(told["pair"], "docs", "{told}");
+        told
+    }
+}
+
+fn answer_post(mut stream: TcpStream) -> serde_json::Value {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        head.push_str(&line);
+    }
+    assert!(head.starts_with("POST /hook?key=secret HTTP/1.1\r\n"), "{head}");
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[test]
+fn a_command_is_told_of_a_conflict_and_of_each_cycle_that_did_something() {
+    let home = Home::new("1h");
+    let (told, command) = Told::by_command(&home);
+    let docs = home.pair("docs", "local", "remote", "1h");
+    let hooks = format!("[hooks]\nafter_cycle = {command}\n");
+    home.configure(&format!("{docs}[pair.hooks]\non_conflict = {command}\n{hooks}"));
+    home.write("local/report", "base");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    let cycle = told.next("after_cycle");
+    assert_eq!((&cycle["detail"]["exit"], &cycle["message"]), (&0.into(), &"1 operation".into()));
+    assert_eq!(cycle["detail"]["operations"][0]["op"], "upload");
+    // Idle cycles are not worth a word: what is told next is the conflict.
+    home.run(&["flush"], 0);
+    home.run(&["pause"], 0);
+    home.write("local/report", "my version");
+    home.write("remote/report", "their longer version");
+    home.run(&["resume"], 0);
+    home.run(&["flush"], 3);
+    let conflict = told.next("on_conflict");
+    assert_eq!(conflict["detail"]["path"], "report");
+    assert!(conflict["detail"]["copy"].as_str().unwrap().starts_with("report.conflict-"));
+    assert_eq!(told.next("after_cycle")["detail"]["exit"], 3);
+}
+
+#[test]
+fn a_webhook_is_told_of_held_deletions_once_also_after_a_restart() {
+    let home = Home::new("1h");
+    let (told, address) = Told::by_webhook();
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("[hooks]\non_hold = {address}\non_conflict = {address}\n{docs}"));
+    for number in 0..30 {
+        home.write(&format!("local/f{number}"), "text");
+    }
+    home.write("local/stays", "text");
+    let daemon = home.start();
+    home.run(&["flush"], 0);
+    for number in 0..30 {
+        std::fs::remove_file(home.path(&format!("local/f{number}"))).unwrap();
+    }
+    home.run(&["flush"], 4);
+    let held = told.next("on_hold");
+    assert_eq!(held["detail"]["id"], home.status().held[0].id);
+    assert!(held["message"].as_str().unwrap().contains("foldsync held show"), "{held}");
+    home.run(&["flush"], 4);
+    drop(daemon);
+    let _daemon = home.start();
+    home.run(&["flush"], 4);
+    // Nothing more of it: the next thing that is told is another one.
+    home.run(&["pause"], 0);
+    home.write("local/stays", "my version");
+    home.write("remote/stays", "their longer version");
+    home.run(&["resume"], 0);
+    home.run(&["flush"], 4);
+    told.next("on_conflict");
+}
+
+#[test]
+fn hooks_that_hang_stall_neither_the_pair_nor_the_end_of_the_daemon() {
+    let home = Home::new("1h");
+    let docs = home.pair("docs", "local", "remote", "1h");
+    let hang = "[\"sleep\", \"100000\"]";
+    home.configure(&format!("[hooks]\nafter_cycle = {hang}\ntimeout = \"1d\"\n{docs}"));
+    let daemon = home.start();
+    for number in 0..10 {
+        home.write(&format!("local/f{number}"), "text");
+        home.run(&["flush"], 0);
+    }
+    assert_eq!(names(&home.path("remote")).len(), 10);
+    home.run(&["reload"], 0);
+    home.run(&["stop"], 0);
+    assert_eq!(daemon.code(), Some(0));
+}
+
+#[test]
+fn a_reload_applies_new_hooks_to_a_pair_that_goes_on() {
+    let home = Home::new("1h");
+    let daemon = home.start();
+    home.run(&["flush"], 0);
+    let cycles = home.status().totals.cycles;
+    let (told, address) = Told::by_webhook();
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("[hooks]\nafter_cycle = {address}\n{docs}"));
+    let since = home.now();
+    daemon.signal("HUP");
+    home.await_event(since, "reload", |happening| matches!(happening, Happening::Reloaded));
+    assert_eq!(home.status().totals.cycles, cycles, "the pair was started anew");
+    home.write("local/report", "text");
+    told.next("after_cycle");
+    home.configure(&format!("[hooks]\nafter_cycle = \"htps://x\"\n{docs}"));
+    assert!(home.run(&["reload"], 78).contains("neither a command nor an address"));
+}
+
+#[test]
+fn a_pair_that_stopped_is_told_once_and_not_at_each_retry() {
+    let home = Home::new("1h");
+    let (told, address) = Told::by_webhook();
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("[hooks]\non_error = {address}\nafter_cycle = {address}\n{docs}"));
+    std::fs::remove_dir(home.path("local")).unwrap();
+    let _daemon = home.start();
+    for _retry in 0..3 {
+        home.run(&["flush"], 7);
+    }
+    assert!(told.next("on_error")["message"].as_str().unwrap().contains("mkdir -p"));
+    std::fs::create_dir(home.path("local")).unwrap();
+    home.write("local/report", "text");
+    home.run(&["flush"], 0);
+    told.next("after_cycle");
+}
+
+#[test]
+fn a_pair_that_has_not_succeeded_for_too_long_is_told_once_and_noted() {
+    let home = Home::new("1h");
+    let (told, address) = Told::by_webhook();
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!(
+        "[daemon]\nalert_after = \"1s\"\n[hooks]\non_error = {address}\nafter_cycle = {address}\n{docs}"
+    ));
+    std::fs::rename(home.path("local"), home.path("elsewhere")).unwrap();
+    let _daemon = home.start();
+    told.next("on_error");
+    let silence = told.next("on_error");
+    assert!(silence["detail"]["silent_s"].as_u64().unwrap() >= 1, "{silence}");
+    let notes = home.status().notes;
+    assert!(notes.iter().any(|note| note.contains("nothing was synced")), "{notes:?}");
+    std::fs::rename(home.path("elsewhere"), home.path("local")).unwrap();
+    home.write("local/report", "text");
+    home.run(&["flush"], 0);
+    told.next("after_cycle");
 }
 
 // ---- guards --------------------------------------------------------------------------------------

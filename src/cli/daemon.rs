@@ -20,14 +20,15 @@ use super::logs;
 use super::runner::{Extras, fresh_id};
 use super::{conflicts, text::printable};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{PairSpans, RemoteKind, RemoteSpec};
+use crate::config::{HookSet, PairSpans, RemoteKind, RemoteSpec};
 use crate::daemon::control::{Control as _, ControlError};
-use crate::daemon::keeper::{KeeperSettings, Refusal};
+use crate::daemon::keeper::{self, KeeperSettings, Refusal};
 use crate::daemon::notify::ServiceManager;
-use crate::daemon::status::{PairStatus, State, check_line};
+use crate::daemon::status::{Moment, PairStatus, State, check_line};
 use crate::daemon::{Daemon, Member, Resolve, socket};
 use crate::engine::Summary;
 use crate::pair::{RunReport, Sides};
+use crate::store::HeldState;
 
 /// Between two looks at the whole local folder, behind the watcher.
 const RESCAN_EVERY: Duration = Duration::from_secs(3600);
@@ -135,7 +136,7 @@ fn member(pair: &Pair) -> Result<Member, Failure> {
         fresh_id,
     };
     let (locked, opened, left) = (pair.clone(), pair.clone(), pair.clone());
-    let chores = pair.clone();
+    let (chores, succeeded) = (pair.clone(), pair.clone());
     Ok(Member {
         settings,
         status: first_status(pair),
@@ -148,6 +149,9 @@ fn member(pair: &Pair) -> Result<Member, Failure> {
             Box::pin(async move { pair.expire_trash().await })
         }),
         ended: Box::new(move |status, summary| record(&left, status, summary)),
+        succeeded: Arc::new(move |at| LastRun::record_success(&succeeded, at)),
+        hooks: pair.config.hooks.hooks(),
+        alert_after: pair.alert_after,
     })
 }
 
@@ -185,13 +189,20 @@ fn first_status(pair: &Pair) -> PairStatus {
         RemoteSpec::Named { remote, path } => (Some(remote.clone()), format!("/{path}")),
         RemoteSpec::Dir(path) => (None, path.to_string_lossy().into_owned()),
     };
+    // What an earlier process left is not news.
+    if let Ok(Some(store)) = pair.records() {
+        status.last_success = LastRun::last_success(&store).map(Moment);
+        status.held = keeper::held_items(store.held(&[HeldState::Pending]).unwrap_or_default());
+    }
     status
 }
 
-/// Everything that a pair was started with. Where in the file it stands does not matter.
+/// Everything that a pair was started with. Where in the file it stands does not matter, and hooks
+/// can be changed while it runs.
 fn fingerprint(pair: &Pair) -> String {
     let mut config = pair.config.clone();
     config.spans = PairSpans::default();
+    config.hooks = HookSet::default();
     let remote = pair.remote.as_ref().map(|remote| {
         let secret = match &remote.kind {
             RemoteKind::Disktop { client_secret: Some(secret), .. } => secret.0.as_str(),

@@ -5,6 +5,7 @@
 
 pub mod check;
 mod fields;
+pub mod hooks;
 pub mod locate;
 pub mod problem;
 mod read;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use crate::plan::{ConflictPolicy, Mode};
 use crate::tree::RelPath;
 
+pub use hooks::HookSet;
 pub use problem::{Problem, Severity, Source};
 use units::{DeleteLimit, Timetable};
 
@@ -56,6 +58,7 @@ pub struct Config {
     pub source: Source,
     pub daemon: Daemon,
     pub limits: Limits,
+    pub hooks: HookSet,
     pub remotes: BTreeMap<String, RemoteConfig>,
     /// In the order of the file.
     pub pairs: Vec<PairConfig>,
@@ -66,11 +69,14 @@ pub struct Daemon {
     /// `off`, `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
     pub socket: Option<PathBuf>,
+    /// How long a pair may be without success before somebody is told.
+    pub alert_after: Option<Duration>,
 }
 
 impl Default for Daemon {
     fn default() -> Daemon {
-        Daemon { log: "info".to_owned(), socket: None }
+        let alert_after = Some(Duration::from_secs(26 * 3600));
+        Daemon { log: "info".to_owned(), socket: None, alert_after }
     }
 }
 
@@ -242,6 +248,8 @@ pub struct PairConfig {
     pub max_delete: DeleteLimit,
     pub trash_keep: Duration,
     pub symlinks_follow: bool,
+    /// The file's hooks with this pair's own on top.
+    pub hooks: HookSet,
     pub spans: PairSpans,
 }
 
@@ -260,6 +268,7 @@ impl PairConfig {
             max_delete: DeleteLimit::default(),
             trash_keep: Duration::from_secs(30 * 24 * 3600),
             symlinks_follow: false,
+            hooks: HookSet::default(),
             spans: PairSpans::default(),
         }
     }

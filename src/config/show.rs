@@ -16,8 +16,12 @@ pub(super) fn show(config: &Config) -> String {
     if let Some(socket) = &config.daemon.socket {
         out.text("socket", &socket.to_string_lossy());
     }
+    let alert = config.daemon.alert_after.map(|after| Span(after).to_string());
+    out.text("alert_after", &alert.unwrap_or_else(|| "off".to_owned()));
     out.title("[limits]");
     limits(&mut out, &config.limits);
+    out.title("[hooks]");
+    config.hooks.rows().into_iter().for_each(|(key, value)| out.value(key, value));
     for (name, remote) in &config.remotes {
         out.title(&format!("[remotes.{name}]"));
         remote_table(&mut out, remote);
@@ -27,6 +31,10 @@ pub(super) fn show(config: &Config) -> String {
     for pair in &config.pairs {
         out.title("[[pair]]");
         pair_table(&mut out, pair);
+        if pair.hooks != config.hooks {
+            out.title("[pair.hooks]");
+            pair.hooks.rows().into_iter().for_each(|(key, value)| out.value(key, value));
+        }
     }
     out.0
 }

@@ -582,7 +582,8 @@ fn name_items(status: &mut PairStatus, records: crate::engine::Records) {
     status.held = held_items(records.held);
 }
 
-fn held_items(rows: Vec<HeldRow>) -> Vec<HeldItem> {
+/// What waits for a person, as a status says it.
+pub fn held_items(rows: Vec<HeldRow>) -> Vec<HeldItem> {
     let item = |row: HeldRow| HeldItem {
         id: row.id,
         kind: row.kind,
