@@ -255,7 +255,10 @@ fn an_unknown_key_is_shown_at_its_place_with_what_was_probably_meant() {
 fn an_unknown_key_that_resembles_nothing_is_answered_with_what_is_allowed() {
     assert_said(
         "[daemon]\nfrequency = 3\n",
-        &["unknown key `frequency` in [daemon]", "allowed: `log`, `socket` or `alert_after`"],
+        &[
+            "unknown key `frequency` in [daemon]",
+            "allowed: `log`, `socket`, `alert_after` or `low_space`",
+        ],
     );
 }
 

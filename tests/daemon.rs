@@ -3,27 +3,26 @@
 
 #![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
 
+mod follow;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use foldsync::daemon::client::{Client, ClientError};
+use foldsync::daemon::client::ClientError;
 use foldsync::daemon::events::Happening;
-use foldsync::daemon::status::{PairStatus, State};
+use foldsync::daemon::status::{Degraded, PairStatus, State};
 use foldsync::engine::report::OpKind;
+use follow::{Follow, PATIENCE};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
-
-/// Far more than anything here takes: who waits that long has found a bug.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A home with one pair, `docs`, of the folders `local` and `remote`.
 struct Home {
     folder: TempDir,
-    runtime: Runtime,
+    follow: Follow,
 }
 
 /// Ends with the test, whatever becomes of it.
@@ -40,8 +39,8 @@ impl Home {
     /// `poll` is how often the remote is looked at.
     fn new(poll: &str) -> Home {
         let folder = TempDir::new().unwrap();
-        let runtime = Runtime::new().unwrap();
-        let home = Home { folder, runtime };
+        let follow = Follow::new(folder.path().join("state/foldsync/control.sock"));
+        let home = Home { folder, follow };
         for folder in ["config/foldsync", "local", "remote"] {
             std::fs::create_dir_all(home.path(folder)).unwrap();
         }
@@ -89,10 +88,6 @@ impl Home {
         command
     }
 
-    fn client(&self) -> Client {
-        Client::new(self.path("state/foldsync/control.sock"))
-    }
-
     /// A daemon that answers, and has come to rest.
     fn start(&self) -> Daemon {
         let mut child = self.command(&["daemon"]).stderr(Stdio::piped()).spawn().unwrap();
@@ -123,41 +118,16 @@ impl Home {
     }
 
     fn status(&self) -> PairStatus {
-        let status = self.runtime.block_on(self.client().status()).unwrap();
-        status.pair("docs").unwrap().clone()
+        self.follow.status()
     }
 
-    /// The events so far end here.
     fn now(&self) -> u64 {
-        let client = self.client();
-        self.runtime.block_on(async {
-            let mut since = 0;
-            loop {
-                let batch = client.events(since, Duration::ZERO).await.unwrap();
-                if batch.events.is_empty() {
-                    return since;
-                }
-                since = batch.next;
-            }
-        })
+        self.follow.now()
     }
 
-    /// Waits until something happens after `since` that `is` wanted.
     #[track_caller]
-    fn await_event(&self, mut since: u64, what: &str, is: impl Fn(&Happening) -> bool) {
-        let client = self.client();
-        let begun = Instant::now();
-        let found = self.runtime.block_on(async {
-            while begun.elapsed() < PATIENCE {
-                let batch = client.events(since, Duration::from_secs(5)).await.unwrap();
-                since = batch.next;
-                if batch.events.iter().any(|event| is(&event.happening)) {
-                    return true;
-                }
-            }
-            false
-        });
-        assert!(found, "{what} did not happen; {:#?}", self.status());
+    fn await_event(&self, since: u64, what: &str, is: impl Fn(&Happening) -> bool) {
+        self.follow.await_event(since, what, is);
     }
 
     #[track_caller]
@@ -382,13 +352,13 @@ fn a_reload_starts_new_pairs_and_leaves_the_others_running() {
     home.configure("[[pair]]\nname = 7\n");
     let said = home.run(&["reload"], 78);
     assert!(said.contains("the old configuration stays in force"), "{said}");
-    assert_eq!(home.runtime.block_on(home.client().status()).unwrap().pairs.len(), 2);
+    assert_eq!(home.follow.statuses().pairs.len(), 2);
 
     home.configure(&docs);
     let since = home.now();
     daemon.signal("HUP");
     home.await_event(since, "reload", |happening| matches!(happening, Happening::Reloaded));
-    assert_eq!(home.runtime.block_on(home.client().status()).unwrap().pairs.len(), 1);
+    assert_eq!(home.follow.statuses().pairs.len(), 1);
 }
 
 #[test]
@@ -604,6 +574,42 @@ fn a_pair_that_has_not_succeeded_for_too_long_is_told_once_and_noted() {
     told.next("after_cycle");
 }
 
+// ---- not as well as it could be ------------------------------------------------------------------
+
+#[test]
+fn too_little_room_is_said_and_a_reload_changes_how_much_that_is() {
+    let home = Home::new("1h");
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("[daemon]\nlow_space = \"100000T\"\n{docs}"));
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    assert_eq!(home.status().degraded, [Degraded::LowSpace]);
+    assert!(home.run(&["status"], 0).contains("are free for the local folder"));
+    home.configure(&format!("[daemon]\nlow_space = \"1\"\n{docs}"));
+    home.run(&["reload"], 0);
+    home.run(&["flush"], 0);
+    assert_eq!(home.status().degraded, []);
+}
+
+#[test]
+fn the_time_of_the_listing_is_that_of_the_last_look_at_the_remote() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    let listed_at = home.status().remote.listing_at.unwrap();
+    // A local change makes a cycle, but lists nothing remote. Times are told to the second.
+    while home.status().last_success.unwrap() <= listed_at {
+        let since = home.now();
+        home.write("local/report", &format!("{since}"));
+        home.await_operation(since, "upload", "report");
+        home.await_state(since, State::Idle);
+    }
+    let status = home.status();
+    assert_eq!((status.remote.listing_at, status.remote.listing_complete), (Some(listed_at), true));
+    home.run(&["flush"], 0);
+    assert!(home.status().remote.listing_at.unwrap() > listed_at);
+}
+
 // ---- guards --------------------------------------------------------------------------------------
 
 // WA-03, WA-04, SF-01
@@ -716,7 +722,7 @@ fn a_signal_or_a_request_ends_the_daemon_with_0_and_the_pair_is_consistent() {
             signal => daemon.signal(signal),
         }
         assert_eq!(daemon.code(), Some(0), "{end}");
-        let asked = home.runtime.block_on(home.client().status());
+        let asked = home.follow.runtime.block_on(home.follow.client.status());
         assert!(matches!(asked, Err(ClientError::NoDaemon(_))), "{asked:?}");
         home.run(&["sync", "--once"], 0);
         assert_eq!(names(&home.path("local")), names(&home.path("remote")), "{end}");

@@ -39,6 +39,8 @@ pub(super) struct Pair {
     pub(super) ad_hoc: bool,
     /// How long it may be without success before somebody is told.
     pub(super) alert_after: Option<Duration>,
+    /// Less room than so many bytes is said.
+    pub(super) low_space: u64,
     /// The only one of its configuration.
     only: bool,
 }
@@ -57,6 +59,7 @@ impl Pair {
             lock: state_dir.join(format!("{}.lock", pair.name)),
             ad_hoc: config.source.path.as_os_str().is_empty(),
             alert_after: config.daemon.alert_after,
+            low_space: config.daemon.low_space,
             only: config.pairs.len() == 1,
         }
     }

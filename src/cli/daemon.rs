@@ -133,6 +133,7 @@ fn member(pair: &Pair) -> Result<Member, Failure> {
         local_root: pair.config.local.clone(),
         poll: pair.config.poll_interval,
         rescan: RESCAN_EVERY,
+        low_space: pair.low_space,
         fresh_id,
     };
     let (locked, opened, left) = (pair.clone(), pair.clone(), pair.clone());
@@ -216,7 +217,7 @@ fn fingerprint(pair: &Pair) -> String {
         (&remote.kind, digest, &remote.limits, &remote.token_command, remote.allow_insecure)
     });
     let folder = folder_of(&pair.config.remote, pair.remote.as_ref());
-    format!("{config:?} {remote:?} {:?} {folder:?}", pair.limits)
+    format!("{config:?} {remote:?} {:?} {} {folder:?}", pair.limits, pair.low_space)
 }
 
 fn resolve(pair: &Pair) -> Arc<Resolve> {

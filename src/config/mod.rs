@@ -71,12 +71,14 @@ pub struct Daemon {
     pub socket: Option<PathBuf>,
     /// How long a pair may be without success before somebody is told.
     pub alert_after: Option<Duration>,
+    /// Less room than so many bytes on the disk of a local folder is said.
+    pub low_space: u64,
 }
 
 impl Default for Daemon {
     fn default() -> Daemon {
         let alert_after = Some(Duration::from_secs(26 * 3600));
-        Daemon { log: "info".to_owned(), socket: None, alert_after }
+        Daemon { log: "info".to_owned(), socket: None, alert_after, low_space: 256 << 20 }
     }
 }
 

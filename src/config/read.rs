@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use super::fields::Fields;
 use super::hooks;
 use super::problem::nearest;
+use super::units::Size;
 use super::{
     CONFLICT_POLICIES, Config, Daemon, HookSet, Limits, MODES, PairConfig, PairSpans, Problem,
     REMOTE_KINDS, RemoteConfig, RemoteKind, RemoteSpec, Secret, Source, UPLOAD_MODES, UploadMode,
@@ -91,6 +92,7 @@ fn read_daemon(mut fields: Fields<'_, '_>, home: Option<&Path>) -> Daemon {
     }
     daemon.socket = fields.path("socket", home).map(|(path, _)| path);
     daemon.alert_after = fields.span_or_off("alert_after", 1).unwrap_or(daemon.alert_after);
+    daemon.low_space = fields.parsed("low_space").map_or(daemon.low_space, |Size(bytes)| bytes);
     fields.finish();
     daemon
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use toml::Value;
 
-use super::units::Span;
+use super::units::{Size, Span};
 use super::{
     CONFLICT_POLICIES, Config, Limits, MODES, PairConfig, RemoteConfig, RemoteKind, TokenCommand,
     UPLOAD_MODES, word_of,
@@ -18,6 +18,7 @@ pub(super) fn show(config: &Config) -> String {
     }
     let alert = config.daemon.alert_after.map(|after| Span(after).to_string());
     out.text("alert_after", &alert.unwrap_or_else(|| "off".to_owned()));
+    out.text("low_space", &Size(config.daemon.low_space).to_string());
     out.title("[limits]");
     limits(&mut out, &config.limits);
     out.title("[hooks]");

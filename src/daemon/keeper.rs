@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::health::Vitals;
 use super::status::{FailedItem, HeldItem, Moment, PairStatus, Pending, Progress, State, Watch};
 use super::watched::WatchedFs;
-use crate::clock::Timestamp;
+use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::drive::{Driver, Observer};
-use crate::engine::{Activity, Event, LookAt, Summary};
+use crate::engine::{Activity, Event, LookAt, Records, Sight, Summary};
 use crate::local::ignore::Rules;
 use crate::local::watch::{Degraded, Settings as WatchSettings, Sighting, Watcher};
 use crate::pair::{self, Conduct, PairSettings, RunError, Sides};
@@ -32,6 +33,8 @@ pub struct KeeperSettings {
     pub poll: Duration,
     /// Between two looks at the whole local folder, behind the watcher.
     pub rescan: Duration,
+    /// Less room than so many bytes is said.
+    pub low_space: u64,
     /// A new identity, used only if the pair has none.
     pub fresh_id: String,
 }
@@ -101,6 +104,7 @@ pub struct Keeper {
     flushes: Vec<oneshot::Sender<PairStatus>>,
     /// Of the last cycle that came to rest; `None` if the pair could not run since.
     last: Option<Summary>,
+    began: Timestamp,
 }
 
 /// Why a pair stopped being tended.
@@ -120,6 +124,7 @@ struct Desk {
     ended_at_rest: u64,
     /// What a person was told last, and when.
     published: Option<(State, Timestamp)>,
+    vitals: Vitals,
 }
 
 /// What woke the loop.
@@ -141,7 +146,8 @@ impl Keeper {
         observer: Arc<dyn Observer>,
     ) -> Keeper {
         let (pause, flushes, last) = (Pause::Off, Vec::new(), None);
-        Keeper { settings, open, orders, status, stop, observer, pause, flushes, last }
+        let began = SystemClock.now();
+        Keeper { settings, open, orders, status, stop, observer, pause, flushes, last, began }
     }
 
     /// Returns when `stop` is cancelled, with everything in a consistent state, and says how the
@@ -186,9 +192,22 @@ impl Keeper {
             status.progress = None;
             status.local.watch = Watch::Off;
             status.next_poll = None;
-            status.degraded.clear();
-            status.notes.clear();
+            let vitals = Vitals {
+                listing_age: self.listing_age(status, now),
+                listing_age_max: self.listing_age_max(Duration::ZERO),
+                ..Vitals::default()
+            };
+            (status.degraded, status.notes) = vitals.judge();
         });
+    }
+
+    fn listing_age(&self, status: &PairStatus, now: Timestamp) -> Duration {
+        now.since(status.remote.listing_at.map_or(self.began, |at| at.0))
+    }
+
+    /// A listing that is older should have been replaced long ago.
+    fn listing_age_max(&self, round: Duration) -> Duration {
+        3 * (self.settings.poll + round)
     }
 
     fn answer_flushes(&mut self) {
@@ -203,8 +222,7 @@ impl Keeper {
     }
 
     fn now(&self) -> Timestamp {
-        use crate::clock::Clock as _;
-        crate::clock::SystemClock.now()
+        SystemClock.now()
     }
 
     /// A person's order cuts the wait short. A pause lasts through it.
@@ -307,6 +325,7 @@ impl Keeper {
             next_rescan: now.plus(self.settings.rescan),
             ended_at_rest: 0,
             published: None,
+            vitals: Vitals { free_min: self.settings.low_space, ..Vitals::default() },
         };
         match Watcher::start(settings) {
             Ok((watcher, sightings)) => {
@@ -318,6 +337,7 @@ impl Keeper {
             }
             Err(error) => {
                 tracing::warn!(pair = self.name(), %error, "no watcher: changes are polled for");
+                desk.vitals.polling = Some(format!("polling: {error}"));
                 (sides, desk)
             }
         }
@@ -340,6 +360,7 @@ impl Keeper {
                     driver.engine.rules().clone();
                 rested = true;
                 desk.ended_at_rest = driver.engine.totals().operations();
+                desk.vitals.free = free(sides).await;
                 self.publish(driver, sides, desk, Some(&summary));
                 self.last = Some(summary);
                 self.answer_flushes();
@@ -510,6 +531,8 @@ impl Keeper {
         let pending = engine.pending();
         let at_rest = done.is_some() || state == State::Waiting;
         let records = at_rest.then(|| engine.records());
+        let sight = engine.sight();
+        desk.observe(&sight, sides.remote.clock_skew_s(), records.as_ref());
         let desk = &*desk;
         self.status.send_modify(|status| {
             status.enter(state, now);
@@ -538,35 +561,30 @@ impl Keeper {
                 let watched = watcher.state();
                 status.totals.watch_events = watched.events;
                 status.totals.watch_overflows = watched.overflows;
-                let advice = watched.advice();
-                let polling = watched.degraded.is_some();
-                status.local.watch = if polling { Watch::Polling } else { Watch::Watching };
-                status.degraded.retain(|word| *word != super::status::Degraded::Polling);
-                status.notes.clear();
-                if let Some(Degraded::Polling { reason }) = watched.degraded {
-                    status.degraded.push(super::status::Degraded::Polling);
-                    let note = advice.map_or_else(
-                        || format!("polling: {reason}"),
-                        |advice| format!("polling: {reason}; to lift it: {advice}"),
-                    );
-                    status.notes.push(note);
-                }
-            } else {
-                status.local.watch = Watch::Polling;
             }
-            let complete = records.as_ref().is_some_and(|records| records.complete);
+            status.local.watch =
+                if desk.vitals.polling.is_some() { Watch::Polling } else { Watch::Watching };
+            if sight.complete {
+                status.remote.listing_at = sight.oldest.map(Moment);
+            }
+            let vitals = Vitals {
+                listing_age: self.listing_age(status, now),
+                listing_age_max: self.listing_age_max(sight.round),
+                ..desk.vitals.clone()
+            };
+            (status.degraded, status.notes) = vitals.judge();
             if let Some(records) = records {
                 name_items(status, records);
             }
             if let Some(summary) = done {
-                settle_status(status, summary, complete, now);
+                settle_status(status, summary, sight.complete, now);
             }
         });
     }
 }
 
 /// What failed and what waits for a person.
-fn name_items(status: &mut PairStatus, records: crate::engine::Records) {
+fn name_items(status: &mut PairStatus, records: Records) {
     status.failed_total = records.failures.len() as u64;
     status.failed = records
         .failures
@@ -603,9 +621,6 @@ fn settle_status(status: &mut PairStatus, summary: &Summary, complete: bool, now
         return;
     }
     status.remote.listing_complete = complete;
-    if complete {
-        status.remote.listing_at = Some(Moment(now));
-    }
     status.totals.cycles += 1;
     if summary.failed == 0 && summary.held == 0 && complete {
         status.last_success = Some(Moment(now));
@@ -613,10 +628,32 @@ fn settle_status(status: &mut PairStatus, summary: &Summary, complete: bool, now
 }
 
 impl Desk {
+    /// What the sides show without being asked; at rest also what they refused.
+    fn observe(&mut self, sight: &Sight, skew_s: Option<i64>, records: Option<&Records>) {
+        if let Some(watcher) = &self.watcher {
+            let watched = watcher.state();
+            let advice = watched.advice().map(|advice| format!("; to lift it: {advice}"));
+            self.vitals.polling = watched.degraded.map(|Degraded::Polling { reason }| {
+                format!("polling: {reason}{}", advice.unwrap_or_default())
+            });
+        }
+        self.vitals.lags = sight.lags;
+        self.vitals.skew_s = skew_s;
+        if let Some(records) = records {
+            self.vitals.full = records.full;
+        }
+    }
+
     fn push_timers(&mut self, settings: &KeeperSettings, now: Timestamp) {
         self.next_poll = now.plus(settings.poll);
         self.next_rescan = now.plus(settings.rescan);
     }
+}
+
+/// Room for the local side; a disk that does not answer is no reason to stand still.
+async fn free(sides: &Sides) -> Option<u64> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    tokio::time::timeout(PATIENCE, sides.local.free()).await.ok().flatten()
 }
 
 /// A new cycle, if the last one is over.

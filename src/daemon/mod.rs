@@ -8,6 +8,7 @@ mod board;
 pub mod client;
 pub mod control;
 pub mod events;
+mod health;
 pub mod hooks;
 pub mod keeper;
 pub mod lock;

@@ -471,6 +471,11 @@ impl Engine {
     fn end_look(&mut self, look: &Look) {
         if look.extent == Extent::Full {
             self.looked[look.side as usize] = true;
+            self.full_look_at[look.side as usize] = Some(look.began);
+            if look.side == Side::Remote {
+                self.full_look_took = self.now.since(look.began);
+                self.lags = look.late.iter().any(|node| !self.is_disturbed(look, *node));
+            }
         }
         self.plan_wanted = true;
     }

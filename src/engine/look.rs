@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
+use crate::clock::Timestamp;
 use crate::tree::{Entry, ItemId, NodeId, Side};
 
 /// How much of a side is looked at.
@@ -20,6 +21,7 @@ pub(super) enum Extent {
 pub(super) struct Look {
     pub(super) side: Side,
     pub(super) extent: Extent,
+    pub(super) began: Timestamp,
     to_list: VecDeque<NodeId>,
     asked: HashSet<NodeId>,
     listing: HashSet<NodeId>,
@@ -36,6 +38,8 @@ pub(super) struct Look {
     /// Absences whose confirmation is under way, and those that were confirmed.
     pub(super) confirming: BTreeSet<NodeId>,
     pub(super) confirmed: BTreeSet<NodeId>,
+    /// Nodes that a listing lacked, although they are there.
+    pub(super) late: BTreeSet<NodeId>,
     confirmations_asked: bool,
     /// Nodes that an operation changed since the look began: what the look saw of them is old.
     pub(super) disturbed: HashSet<NodeId>,
@@ -51,10 +55,16 @@ pub(super) struct Look {
 }
 
 impl Look {
-    pub(super) fn new(side: Side, extent: Extent, dirs: impl IntoIterator<Item = NodeId>) -> Look {
+    pub(super) fn new(
+        side: Side,
+        extent: Extent,
+        began: Timestamp,
+        dirs: impl IntoIterator<Item = NodeId>,
+    ) -> Look {
         let mut look = Look {
             side,
             extent,
+            began,
             to_list: VecDeque::new(),
             asked: HashSet::new(),
             listing: HashSet::new(),
@@ -65,6 +75,7 @@ impl Look {
             ignored: BTreeSet::new(),
             confirming: BTreeSet::new(),
             confirmed: BTreeSet::new(),
+            late: BTreeSet::new(),
             confirmations_asked: false,
             disturbed: HashSet::new(),
             gone: HashSet::new(),

@@ -16,6 +16,7 @@ mod retry;
 mod watchful;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::local::ignore::Rules;
@@ -32,7 +33,7 @@ pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
 use watchful::Unsettled;
-pub use watchful::{Activity, LookAt, Pending, Records};
+pub use watchful::{Activity, LookAt, Pending, Records, Sight};
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]
@@ -215,6 +216,12 @@ pub struct Engine {
     /// How many looks in a row were in vain.
     torn_looks: [u32; 2],
     full_look_wanted: [bool; 2],
+    /// When the last look at all of a side began.
+    full_look_at: [Option<Timestamp>; 2],
+    /// How long the last look at all of the remote took.
+    full_look_took: Duration,
+    /// Whether the last look at all of the remote lacked what is there.
+    lags: bool,
     /// Folders to look at again.
     dirty: [BTreeSet<NodeId>; 2],
     listing_attempts: HashMap<(Side, NodeId), u32>,
@@ -295,6 +302,9 @@ impl Engine {
             torn_looks: [0, 0],
             moved_away: HashSet::new(),
             full_look_wanted: [false, false],
+            full_look_at: [None, None],
+            full_look_took: Duration::ZERO,
+            lags: false,
             dirty: Default::default(),
             listing_attempts: HashMap::new(),
             blind: HashMap::new(),
@@ -454,7 +464,9 @@ impl Engine {
                 look.confirmed.insert(node);
             }
             // The listing was older than the item, or late: it is where it was. (RM-08, RM-11)
-            Ok(true) => {}
+            Ok(true) => {
+                look.late.insert(node);
+            }
             // Nobody can tell: nothing is concluded. The next look sees.
             Err(
                 ListError::RootLost(_)
@@ -493,13 +505,15 @@ impl Engine {
             // The ignore rules come from the local side, so it is looked at first.
             if local_first {
                 self.dirty[side as usize].clear();
-                self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
+                self.looks[side as usize] =
+                    Some(Look::new(side, Extent::Full, self.now, [NodeId::ROOT]));
             }
         } else if self.looked != [true, true] {
             // The first look at the other side comes first.
         } else if std::mem::take(&mut self.full_look_wanted[side as usize]) {
             self.dirty[side as usize].clear();
-            self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
+            self.looks[side as usize] =
+                Some(Look::new(side, Extent::Full, self.now, [NodeId::ROOT]));
         } else if !self.dirty[side as usize].is_empty() {
             let dirty = std::mem::take(&mut self.dirty[side as usize]);
             let dirs: Vec<NodeId> =
@@ -508,7 +522,7 @@ impl Engine {
                 self.plan_wanted = true;
                 return;
             }
-            self.looks[side as usize] = Some(Look::new(side, Extent::Some, dirs));
+            self.looks[side as usize] = Some(Look::new(side, Extent::Some, self.now, dirs));
         }
     }
 

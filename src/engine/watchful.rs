@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::job::FailureKind;
 use super::report::OpKind;
 use super::{Engine, Fatal, Problem};
 use crate::clock::Timestamp;
@@ -41,8 +42,21 @@ pub struct Pending {
 pub struct Records {
     pub failures: Vec<FailureRow>,
     pub held: Vec<HeldRow>,
+    /// Sides, local first, that had no room for something.
+    pub full: [bool; 2],
+}
+
+/// What the state knows of the remote rests on this.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
     /// Whether every folder of both sides could be listed.
     pub complete: bool,
+    /// When the oldest listing began.
+    pub oldest: Option<Timestamp>,
+    /// What is there was not listed.
+    pub lags: bool,
+    /// Within so much time after it is due, everything should have been listed again.
+    pub round: Duration,
 }
 
 /// What an engine is doing.
@@ -191,8 +205,21 @@ impl Engine {
     /// What people are told of the last cycle beyond its summary.
     pub fn records(&self) -> Records {
         let held = self.store.held(&[HeldState::Pending]).unwrap_or_default();
+        let is_full = |side: Side| {
+            let mut troubles = self.troubles.values().map(|trouble| &trouble.failure);
+            troubles.any(|failure| failure.kind == FailureKind::Full && failure.side == side)
+        };
+        Records { failures: self.failures(), held, full: Side::BOTH.map(is_full) }
+    }
+
+    pub fn sight(&self) -> Sight {
         let listed = self.blind.values().all(|problem| matches!(problem, Problem::Masked(_)));
-        Records { failures: self.failures(), held, complete: self.looked == [true, true] && listed }
+        Sight {
+            complete: self.looked == [true, true] && listed,
+            oldest: self.full_look_at[Side::Remote as usize],
+            lags: self.lags || !self.unseen.is_empty(),
+            round: self.full_look_took,
+        }
     }
 }
 

@@ -315,6 +315,11 @@ pub trait Remote: Send + Sync + 'static {
         0
     }
 
+    /// How far the service's clock is ahead of ours, in seconds, once it has told.
+    fn clock_skew_s(&self) -> Option<i64> {
+        None
+    }
+
     async fn quota(&self) -> Result<Quota> {
         Err(RemoteError::new(ErrorKind::Unsupported, "this remote does not tell its quota"))
     }
