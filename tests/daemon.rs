@@ -310,6 +310,99 @@ fn a_pause_for_a_time_ends_by_itself_and_nothing_is_missed() {
 }
 
 #[test]
+fn a_pause_outlives_the_daemon_and_so_does_its_end() {
+    let home = Home::new("1h");
+    let daemon = home.start();
+    home.run(&["flush"], 0);
+    home.run(&["pause"], 0);
+    drop(daemon);
+    home.write("local/mine", "text");
+    let daemon = home.start();
+    assert!(home.run(&["flush"], 1).contains("paused"));
+    assert_eq!((home.status().state, home.read("remote/mine")), (State::Paused, None));
+    home.run(&["resume"], 0);
+    home.run(&["flush"], 0);
+    assert!(home.read("remote/mine").is_some());
+    // A pause for a time ends also if it began in another process.
+    home.run(&["pause", "--for", "1s"], 0);
+    drop(daemon);
+    home.write("remote/theirs", "text");
+    let daemon = home.start();
+    home.await_operation(0, "download", "theirs");
+    home.run(&["pause", "--for", "1d"], 0);
+    drop(daemon);
+    let _daemon = home.start();
+    let status = home.status();
+    assert!(status.state == State::Paused && status.paused_until.is_some(), "{status:#?}");
+}
+
+#[test]
+fn a_wait_is_not_over_before_what_was_saved_is_synced() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    for round in 0..10 {
+        // The remote is not watched: only a look finds this.
+        home.write("remote/theirs", &format!("{round}"));
+        home.write("local/mine", &format!("{round}"));
+        home.run(&["status", "--wait=60s"], 0);
+        let synced = Some(round.to_string());
+        assert_eq!((home.read("local/theirs"), home.read("remote/mine")), (synced.clone(), synced));
+    }
+    home.run(&["pause"], 0);
+    assert!(home.run(&["status", "--wait"], 0).contains("Paused"));
+}
+
+#[test]
+fn a_reload_moves_the_socket_and_changes_the_level_of_the_log() {
+    let home = Home::new("1h");
+    let docs = home.pair("docs", "local", "remote", "1h");
+    let configure = |level: &str, rest: &str| {
+        home.configure(&format!("[daemon]\nlog = \"{level}\"\n{rest}{docs}"));
+    };
+    configure("warn", "");
+    let log = std::fs::File::create(home.path("log")).unwrap();
+    let daemon = Daemon(home.command(&["daemon"]).stderr(log).spawn().unwrap());
+    let begun = std::time::Instant::now();
+    while home.follow.runtime.block_on(home.follow.client.status()).is_err() {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    home.write("local/quiet", "text");
+    home.run(&["flush"], 0);
+    assert_eq!(home.read("log").as_deref(), Some(""));
+
+    let socket = format!("socket = {:?}\n", home.path("run/here.sock"));
+    configure("info", &socket);
+    let since = home.now();
+    daemon.signal("HUP");
+    home.await_event(since, "reload", |happening| matches!(happening, Happening::Reloaded));
+    home.write("local/told", "text");
+    // Found at the new place as soon as it is there.
+    while home.command(&["flush"]).output().unwrap().status.code() != Some(0) {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    let log = home.read("log").unwrap();
+    assert!(log.contains("object=\"told\"") || log.contains("object=told"), "{log}");
+    assert!(!log.contains("quiet"), "{log}");
+
+    // A place that cannot be had leaves everything as it is.
+    configure("info", "socket = \"/proc/nowhere/control.sock\"\n");
+    daemon.signal("HUP");
+    while !home.read("log").unwrap().contains("stays where it is") {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    configure("info", &socket);
+    home.run(&["flush"], 0);
+    home.run(&["stop"], 0);
+    assert_eq!(daemon.code(), Some(0));
+    assert!(
+        !home.path("run/here.sock").exists() && !home.path("state/foldsync/control.sock").exists()
+    );
+}
+
+#[test]
 fn a_deep_rescan_reads_every_file_and_a_plain_one_none() {
     let home = Home::new("1h");
     for name in ["local/one", "local/two", "local/three"] {

@@ -273,8 +273,8 @@ pub struct StatusArgs {
     /// Show it again whenever something changes
     #[arg(long, conflicts_with_all = ["wait", "check"])]
     pub watch: bool,
-    /// Wait until the pairs are in sync or cannot get further, but no longer than DUR, and exit with
-    /// the code of that
+    /// Look at everything first, wait until the pairs are in sync or cannot get further, but no
+    /// longer than DUR, and exit with the code of that
     #[arg(long, value_name = "DUR", num_args = 0..=1, require_equals = true, default_missing_value = FOREVER)]
     pub wait: Option<Span>,
     #[command(flatten)]

@@ -2,15 +2,20 @@
 //!
 //! Opens what the configuration names and hands it to the daemon; signals are all it deals with.
 
+mod door;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::args::AdHoc;
+use super::conflicts;
 use super::connect::folder_of;
 use super::context::{Context, Pair};
 use super::exit::{Exit, Failure};
@@ -18,26 +23,26 @@ use super::interrupt::Interrupt;
 use super::last_run::LastRun;
 use super::logs;
 use super::runner::{Extras, fresh_id};
-use super::{conflicts, text::printable};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{HookSet, PairSpans, RemoteKind, RemoteSpec};
 use crate::daemon::control::{Control as _, ControlError};
 use crate::daemon::keeper::{self, KeeperSettings, Refusal};
 use crate::daemon::notify::ServiceManager;
 use crate::daemon::status::{Moment, PairStatus, State, check_line};
-use crate::daemon::{Daemon, Member, Resolve, socket};
+use crate::daemon::{Daemon, Member, Resolve};
 use crate::engine::Summary;
 use crate::pair::{RunReport, Sides};
 use crate::store::HeldState;
+use door::Door;
 
 /// Between two looks at the whole local folder, behind the watcher.
 const RESCAN_EVERY: Duration = Duration::from_secs(3600);
 
 pub(super) fn run(names: &[String], ad_hoc: &AdHoc, context: &Context) -> Result<Exit, Failure> {
     let pairs = context.pairs(names, ad_hoc)?;
-    logs::start(&context.global, Some(&context.daemon_settings().log));
+    let log = logs::start(&context.global, Some(&context.daemon_settings().log));
     let runtime = super::runtime()?;
-    let ended = runtime.block_on(keep(&pairs, names, ad_hoc, context));
+    let ended = runtime.block_on(keep(&pairs, names, ad_hoc, context, &log));
     // A thread that hangs in a disk or a name server is no reason to stay.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -48,37 +53,51 @@ async fn keep(
     names: &[String],
     ad_hoc: &AdHoc,
     context: &Context,
+    log: &logs::Log,
 ) -> Result<Exit, Failure> {
     let interrupt = Interrupt::listen();
     let interrupt = interrupt.map_err(|e| Failure::fatal(format!("listen to signals: {e}")))?;
     let stop = CancellationToken::new();
     let again = (context.clone(), names.to_vec(), ad_hoc.clone());
+    let (told, reloads) = watch::channel(());
     let read = move || {
         let (context, names, ad_hoc) = &again;
-        members(&context.pairs(names, ad_hoc)?)
+        let members = members(&context.pairs(names, ad_hoc)?)?;
+        told.send_replace(());
+        Ok(members)
     };
     let daemon = Arc::new(Daemon::new(Box::new(read), stop.clone()));
     daemon.start(members(pairs)?)?;
-    let places = context.sockets()?;
-    let place = places.first().expect("there is always the state folder");
-    let bound = socket::bind(place).map_err(|error| {
-        let exit = match &error {
-            socket::BindError::Running(_) => Exit::Busy,
-            socket::BindError::Foreign { .. }
-            | socket::BindError::OpenToOthers(_)
-            | socket::BindError::TooLong(_)
-            | socket::BindError::Io { .. } => Exit::Fatal,
-        };
-        Failure::new(exit, printable(&error.to_string()))
-    })?;
-    let closed = CancellationToken::new();
-    let served = tokio::spawn(socket::serve(bound, daemon.sources(), closed.clone()));
-    attend(&daemon, &interrupt, &stop).await?;
+    let mut door = Door::open(&place(context)?, &daemon)?;
+    let mut settings = Settings { context, log, door: &mut door, reloads };
+    attend(&daemon, &interrupt, &stop, &mut settings).await?;
     daemon.shut_down().await;
-    closed.cancel();
-    // Clients that do not read their answers are not waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
+    door.close().await;
     Ok(Exit::InSync)
+}
+
+/// Where the daemon answers.
+fn place(context: &Context) -> Result<PathBuf, Failure> {
+    let places = context.sockets()?;
+    Ok(places.into_iter().next().expect("there is always the state folder"))
+}
+
+/// What a reload changes besides the pairs.
+struct Settings<'a> {
+    context: &'a Context,
+    log: &'a logs::Log,
+    door: &'a mut Door,
+    reloads: watch::Receiver<()>,
+}
+
+impl Settings<'_> {
+    fn apply(&mut self, daemon: &Arc<Daemon>) {
+        self.log.set(&self.context.global, Some(&self.context.daemon_settings().log));
+        match place(self.context) {
+            Ok(place) => self.door.move_to(&place, daemon),
+            Err(failure) => tracing::error!(error = failure.message, "the socket stays"),
+        }
+    }
 }
 
 /// Until it is to end: keeps the service manager informed and listens to signals.
@@ -86,6 +105,7 @@ async fn attend(
     daemon: &Arc<Daemon>,
     interrupt: &Interrupt,
     stop: &CancellationToken,
+    settings: &mut Settings<'_>,
 ) -> Result<(), Failure> {
     let hangups = signal(SignalKind::hangup());
     let mut hangups = hangups.map_err(|e| Failure::fatal(format!("listen to SIGHUP: {e}")))?;
@@ -106,6 +126,7 @@ async fn attend(
                 }
                 manager.ready(&check_line(&status.borrow()));
             }
+            Ok(()) = settings.reloads.changed() => settings.apply(daemon),
             Ok(()) = status.changed() => {
                 manager.status(&check_line(&status.borrow_and_update()));
             }

@@ -85,6 +85,32 @@ impl Pause {
     }
 }
 
+impl std::fmt::Display for Pause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Pause::Off => f.write_str("off"),
+            Pause::Until(at) => write!(f, "until {}", at.seconds()),
+            Pause::UntilResumed => f.write_str("until resumed"),
+        }
+    }
+}
+
+impl Pause {
+    /// What `Display` wrote, unless it is over.
+    fn read(word: &str, now: Timestamp) -> Pause {
+        match word.strip_prefix("until ") {
+            Some("resumed") => Pause::UntilResumed,
+            Some(seconds) => {
+                let at = seconds.parse().map(Timestamp::from_seconds);
+                at.ok().filter(|at| *at > now).map_or(Pause::Off, Pause::Until)
+            }
+            None => Pause::Off,
+        }
+    }
+}
+
+const PAUSE_KEY: &str = "pause";
+
 /// Waits between attempts on a pair that cannot run.
 const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
@@ -153,6 +179,11 @@ impl Keeper {
     /// Returns when `stop` is cancelled, with everything in a consistent state, and says how the
     /// last cycle left the pair.
     pub async fn run(mut self) -> Option<Summary> {
+        self.recall_pause();
+        if self.pause.is_on() {
+            self.tell_pause();
+            self.wait_for_retry(Duration::ZERO).await;
+        }
         let mut wait = RETRY_MIN;
         while !self.stop.is_cancelled() {
             let cycles = self.status.borrow().totals.cycles;
@@ -238,7 +269,7 @@ impl Keeper {
             let order = tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(nap), if until.is_some() => {
-                    self.pause = Pause::Off;
+                    self.end_pause();
                     return;
                 }
                 order = self.orders.recv() => order,
@@ -248,11 +279,7 @@ impl Keeper {
                 None => return self.stop.cancel(),
                 Some(Order::Pause(span)) => {
                     self.set_pause(span);
-                    let now = self.now();
-                    self.status.send_modify(|status| {
-                        status.enter(State::Paused, now);
-                        status.paused_until = self.pause.ends().map(Moment);
-                    });
+                    self.tell_pause();
                 }
                 Some(Order::Flush(answer)) => {
                     self.flushes.push(answer);
@@ -263,15 +290,52 @@ impl Keeper {
                 }
                 Some(Order::Rescan { .. }) if self.pause.is_on() => {}
                 Some(Order::Resume | Order::Rescan { .. }) => {
-                    self.pause = Pause::Off;
+                    self.end_pause();
                     return;
                 }
             }
         }
     }
 
+    // ---- pauses -------------------------------------------------------------------------------
+
     fn set_pause(&mut self, span: Option<Duration>) {
         self.pause = span.map_or(Pause::UntilResumed, |span| Pause::Until(self.now().plus(span)));
+        self.keep_pause();
+    }
+
+    fn end_pause(&mut self) {
+        if std::mem::replace(&mut self.pause, Pause::Off).is_on() {
+            self.keep_pause();
+        }
+    }
+
+    fn tell_pause(&self) {
+        let now = self.now();
+        self.status.send_modify(|status| {
+            status.enter(State::Paused, now);
+            status.paused_until = self.pause.ends().map(Moment);
+        });
+    }
+
+    /// Writes the pause down, so that it outlives the process.
+    fn keep_pause(&self) {
+        let word = self.pause.to_string();
+        let kept = match Store::edit_records(&self.settings.database) {
+            Ok(Some(mut store)) => store.write(|tx| tx.set_meta(PAUSE_KEY, &word)),
+            // Before its first look a pair has no records.
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(pair = self.name(), %error, "a restart will not know of the pause");
+        }
+    }
+
+    fn recall_pause(&mut self) {
+        let store = Store::open_records(&self.settings.database).ok().flatten();
+        let word = store.and_then(|store| store.meta(PAUSE_KEY).ok()?);
+        self.pause = word.as_deref().map_or(Pause::Off, |word| Pause::read(word, self.now()));
     }
 
     // ---- one life of an engine ---------------------------------------------------------------
@@ -440,7 +504,7 @@ impl Keeper {
             }
             Pause::Until(at) if at > now => return Ok(()),
             Pause::Until(_) => {
-                self.pause = Pause::Off;
+                self.end_pause();
                 *rested = false;
                 return self.look_at_all(driver, desk, now);
             }
@@ -474,7 +538,7 @@ impl Keeper {
                 driver.tell(Event::Interrupt);
                 return Ok(true);
             }
-            Order::Resume if was_paused => self.pause = Pause::Off,
+            Order::Resume if was_paused => self.end_pause(),
             Order::Resume => return Ok(false),
             // A pause ends by its own order only.
             Order::Flush(answer) => {
