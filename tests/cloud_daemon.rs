@@ -158,3 +158,93 @@ fn a_remote_that_cannot_be_listed_is_offline_and_stale_until_it_can() {
     assert!(before <= listed_at && listed_at < kept.status().remote.listing_at.unwrap());
     kept.rig.assert_equal("back");
 }
+
+// ---- what a sweep costs --------------------------------------------------------------------------
+
+/// More than are listed as a whole at every poll.
+const FOLDERS: usize = 150;
+
+/// A kept pair of many folders that were synced before.
+fn swept() -> Kept {
+    let mut rig = Rig::new(Switches::default());
+    for n in 0..FOLDERS {
+        rig.write(&format!("d{n}/f.txt"), &format!("file {n}"));
+    }
+    rig.sync().exits(0);
+    Kept::start(rig, "poll_interval = \"1s\"\npoll_interval_max = \"6s\"")
+}
+
+impl Kept {
+    fn cycles(&self) -> u64 {
+        self.status().totals.cycles
+    }
+
+    /// Waits for a local file and says how many polls that took.
+    #[track_caller]
+    fn polls_until(&self, path: &str, content: Option<&str>) -> u64 {
+        let before = self.cycles();
+        let at = self.rig.path("local").join(path);
+        self.await_status(path, |_| std::fs::read_to_string(&at).ok().as_deref() == content);
+        self.cycles() - before
+    }
+}
+
+#[test]
+fn an_idle_tree_costs_fewer_listings_than_it_has_folders_and_says_how_old_they_are() {
+    let kept = swept();
+    let before = kept.cycles();
+    const POLLS: u64 = 8;
+    let (_, counted) = kept.rig.count(|| {
+        kept.await_status("idle polls", |status| status.totals.cycles >= before + POLLS);
+    });
+    let listed = counted.of("list");
+    assert!((FOLDERS as u64..POLLS * FOLDERS as u64 / 2).contains(&listed), "{listed} listings");
+    let status = kept.status();
+    assert!(status.remote.listing_complete && status.degraded.is_empty(), "{status:#?}");
+    // Not everything was listed by the last poll.
+    assert!(status.remote.listing_at < status.last_success, "{status:#?}");
+}
+
+#[test]
+fn a_change_in_a_hot_folder_comes_with_the_next_poll_and_in_a_cold_one_within_the_limit() {
+    let mut kept = swept();
+    kept.rig.write_remotely("d3/first.txt", "first");
+    // Polls, and the one that may be under way.
+    assert!(kept.polls_until("d3/first.txt", Some("first")) <= 6 + 2);
+    for round in 0..3 {
+        let content = format!("round {round}");
+        kept.rig.write_remotely("d3/second.txt", &content);
+        assert!(kept.polls_until("d3/second.txt", Some(&content)) <= 2);
+    }
+    // What was changed here is worth a look, too.
+    kept.rig.write("d7/mine.txt", "mine");
+    kept.flush(0);
+    kept.rig.write_remotely("d7/theirs.txt", "theirs");
+    assert!(kept.polls_until("d7/theirs.txt", Some("theirs")) <= 2);
+    kept.flush(0);
+    kept.rig.assert_equal("all of it");
+}
+
+// MV-04, SF-08
+#[test]
+fn moves_between_hot_and_cold_folders_and_deletions_are_what_they_are() {
+    let mut kept = swept();
+    kept.rig.write_remotely("d3/hot.txt", "hot");
+    kept.polls_until("d3/hot.txt", Some("hot"));
+    let (kept, counted) = {
+        let before = kept.rig.cloud.counters();
+        kept.rig.rename_remotely("d3/hot.txt", "d90/hot.txt");
+        kept.polls_until("d90/hot.txt", Some("hot"));
+        kept.rig.rename_remotely("d91/f.txt", "d3/cold.txt");
+        kept.polls_until("d3/cold.txt", Some("file 91"));
+        kept.rig.delete_remotely("d92/f.txt");
+        kept.polls_until("d92/f.txt", None);
+        kept.rig.rename_remotely("d93", "d3/inner");
+        kept.polls_until("d3/inner/f.txt", Some("file 93"));
+        kept.flush(0);
+        let after = kept.rig.cloud.counters();
+        (kept, (after.mutating - before.mutating, after.bytes_down - before.bytes_down))
+    };
+    assert_eq!(counted, (0, 0), "something was uploaded, deleted or downloaded again");
+    kept.rig.assert_equal("all of it");
+}

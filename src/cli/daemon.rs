@@ -30,7 +30,7 @@ use crate::daemon::keeper::{self, KeeperSettings, Refusal};
 use crate::daemon::notify::ServiceManager;
 use crate::daemon::status::{Moment, PairStatus, State, check_line};
 use crate::daemon::{Daemon, Member, Resolve};
-use crate::engine::Summary;
+use crate::engine::{Summary, SweepSettings};
 use crate::pair::{RunReport, Sides};
 use crate::store::HeldState;
 use door::Door;
@@ -153,6 +153,7 @@ fn member(pair: &Pair) -> Result<Member, Failure> {
         database: pair.state_db.clone(),
         local_root: pair.config.local.clone(),
         poll: pair.config.poll_interval,
+        sweep: sweep(pair),
         rescan: RESCAN_EVERY,
         low_space: pair.low_space,
         fresh_id,
@@ -174,6 +175,24 @@ fn member(pair: &Pair) -> Result<Member, Failure> {
         succeeded: Arc::new(move |at| LastRun::record_success(&succeeded, at)),
         hooks: pair.config.hooks.hooks(),
         alert_after: pair.alert_after,
+    })
+}
+
+/// How a remote is swept whose listings cost requests. The other half of what the account may do is
+/// for the work itself.
+fn sweep(pair: &Pair) -> Option<SweepSettings> {
+    const PART: f64 = 0.5;
+    if folder_of(&pair.config.remote, pair.remote.as_ref()).is_some() {
+        return None;
+    }
+    let config = &pair.config;
+    let requests = pair.limits.requests_per_second * config.poll_interval.as_secs_f64() * PART;
+    Some(SweepSettings {
+        poll: config.poll_interval,
+        cold: config.poll_interval_max,
+        whole: config.sweep_interval,
+        // Saturates.
+        budget: requests as u32,
     })
 }
 

@@ -244,6 +244,10 @@ pub struct PairConfig {
     pub remote: RemoteSpec,
     pub mode: Mode,
     pub poll_interval: Duration,
+    /// How long a folder of a service may go unlisted in which nothing changes.
+    pub poll_interval_max: Duration,
+    /// How long a service may go without being listed as a whole.
+    pub sweep_interval: Duration,
     pub settle: Duration,
     pub ignore: Vec<String>,
     pub conflict: ConflictPolicy,
@@ -264,6 +268,8 @@ impl PairConfig {
             remote,
             mode: Mode::TwoWay,
             poll_interval: Duration::from_secs(60),
+            poll_interval_max: Duration::from_secs(15 * 60),
+            sweep_interval: Duration::from_secs(3600),
             settle: Duration::from_secs(2),
             ignore: Vec::new(),
             conflict: ConflictPolicy::KeepBoth,

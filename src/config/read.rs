@@ -232,6 +232,8 @@ fn read_pair(
     pair.mode = fields.word("mode", &MODES).unwrap_or(pair.mode);
     pair.conflict = fields.word("conflict", &CONFLICT_POLICIES).unwrap_or(pair.conflict);
     pair.poll_interval = fields.span("poll_interval", 1).unwrap_or(pair.poll_interval);
+    pair.poll_interval_max = fields.span("poll_interval_max", 1).unwrap_or(pair.poll_interval_max);
+    pair.sweep_interval = fields.span("sweep_interval", 1).unwrap_or(pair.sweep_interval);
     pair.settle = fields.span("settle", 0).unwrap_or(pair.settle);
     pair.trash_keep = fields.span("trash_keep", 0).unwrap_or(pair.trash_keep);
     pair.ignore = fields.texts("ignore").unwrap_or_default();

@@ -122,6 +122,8 @@ fn pair_table(out: &mut Table, pair: &PairConfig) {
     out.text("remote", &pair.remote.to_string());
     out.text("mode", word_of(&MODES, &pair.mode));
     out.text("poll_interval", &Span(pair.poll_interval).to_string());
+    out.text("poll_interval_max", &Span(pair.poll_interval_max).to_string());
+    out.text("sweep_interval", &Span(pair.sweep_interval).to_string());
     out.text("settle", &Span(pair.settle).to_string());
     out.texts("ignore", &pair.ignore);
     out.text("conflict", word_of(&CONFLICT_POLICIES, &pair.conflict));

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -15,12 +17,12 @@ use super::status::{FailedItem, HeldItem, Moment, PairStatus, Pending, Progress,
 use super::watched::WatchedFs;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::drive::{Driver, Observer};
-use crate::engine::{Activity, Event, LookAt, Records, Sight, Summary};
+use crate::engine::{Activity, Event, LookAt, Records, Sight, Summary, SweepSettings};
 use crate::local::ignore::Rules;
 use crate::local::watch::{Degraded, Settings as WatchSettings, Sighting, Watcher};
 use crate::pair::{self, Conduct, PairSettings, RunError, Sides};
 use crate::store::{HeldRow, HeldState, Store};
-use crate::tree::Side;
+use crate::tree::{RelPath, Side};
 
 /// How one pair is kept.
 #[derive(Clone)]
@@ -29,8 +31,10 @@ pub struct KeeperSettings {
     pub database: PathBuf,
     /// Absolute; what is watched.
     pub local_root: PathBuf,
-    /// Between two looks at the whole remote.
+    /// Between two looks at the remote.
     pub poll: Duration,
+    /// What these looks list, if not everything.
+    pub sweep: Option<SweepSettings>,
     /// Between two looks at the whole local folder, behind the watcher.
     pub rescan: Duration,
     /// Less room than so many bytes is said.
@@ -143,6 +147,7 @@ enum Ended {
 struct Desk {
     watcher: Option<Arc<Watcher>>,
     sightings: Option<mpsc::Receiver<Sighting>>,
+    hints: BoxStream<'static, Vec<RelPath>>,
     rules: Arc<RwLock<Rules>>,
     next_poll: Timestamp,
     next_rescan: Timestamp,
@@ -158,6 +163,8 @@ enum Wake {
     Stop,
     Order(Option<Order>),
     Sighting(Option<Sighting>),
+    /// The remote says that something changed in folders.
+    Hint(Vec<RelPath>),
     Timer,
     Engine,
 }
@@ -363,6 +370,9 @@ impl Keeper {
             Ok(started) => started.driver,
             Err(error) => return Ended::Failed(refusal(&error)),
         };
+        if let Some(sweep) = &self.settings.sweep {
+            driver.engine.adapt(sweep.clone());
+        }
         match self.cycles(&mut driver, &sides, &mut desk).await {
             Ok(()) => Ended::Stopped,
             Err(error) => Ended::Failed(refusal(&error)),
@@ -373,7 +383,7 @@ impl Keeper {
     fn watch(&self, sides: Sides, rules: Arc<RwLock<Rules>>) -> (Sides, Desk) {
         let clock = Arc::clone(&sides.clock);
         let known = Arc::clone(&rules);
-        let ignored = Box::new(move |path: &crate::tree::RelPath, kind| {
+        let ignored = Box::new(move |path: &RelPath, kind| {
             let rules = known.read().unwrap_or_else(PoisonError::into_inner);
             rules.is_ignored(path, kind).is_some()
         });
@@ -384,6 +394,7 @@ impl Keeper {
         let mut desk = Desk {
             watcher: None,
             sightings: None,
+            hints: sides.remote.hints().chain(stream::pending()).boxed(),
             rules,
             next_poll: now.plus(self.settings.poll),
             next_rescan: now.plus(self.settings.rescan),
@@ -447,11 +458,16 @@ impl Keeper {
                     begin(driver, &mut rested)?;
                     driver.tell(Event::Look { side: Side::Local, at: look_at(sighting) });
                 }
+                Wake::Hint(folders) if !self.pause.is_on() => {
+                    begin(driver, &mut rested)?;
+                    driver.tell(Event::Look { side: Side::Remote, at: LookAt::Folders(folders) });
+                }
                 Wake::Timer => self.on_time(driver, sides, desk, &mut rested)?,
                 // Nobody can give orders any more, or nothing is watched any more.
                 Wake::Order(None) => stopping = true,
                 Wake::Sighting(None) => desk.sightings = None,
-                Wake::Sighting(Some(_)) | Wake::Engine => {}
+                // The end of a pause looks at everything.
+                Wake::Sighting(Some(_)) | Wake::Hint(_) | Wake::Engine => {}
             }
         }
     }
@@ -477,6 +493,7 @@ impl Keeper {
             order = self.orders.recv(), if !stopping => Wake::Order(order),
             () = driver.wait(), if !rested => Wake::Engine,
             sighting = sighted, if !stopping => Wake::Sighting(sighting),
+            Some(folders) = desk.hints.next(), if !stopping => Wake::Hint(folders),
             () = sides.clock.sleep(timer), if !stopping => Wake::Timer,
         }
     }
@@ -512,7 +529,7 @@ impl Keeper {
         }
         if desk.next_poll <= now {
             begin(driver, rested)?;
-            driver.tell(Event::Look { side: Side::Remote, at: LookAt::Everything });
+            driver.tell(Event::Look { side: Side::Remote, at: LookAt::Due });
             desk.next_poll = now.plus(self.settings.poll);
         }
         if desk.next_rescan <= now {

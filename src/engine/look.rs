@@ -24,7 +24,10 @@ pub(super) struct Look {
     pub(super) began: Timestamp,
     to_list: VecDeque<NodeId>,
     asked: HashSet<NodeId>,
-    listing: HashSet<NodeId>,
+    /// Folders that are being listed, with the time since when.
+    listing: BTreeMap<NodeId, Timestamp>,
+    /// Folders that were listed: when, and how many entries they had.
+    pub(super) read: BTreeMap<NodeId, (Timestamp, usize)>,
     /// Entries without a node, by folder.
     pub(super) newcomers: BTreeMap<NodeId, Vec<Entry>>,
     /// Folders that stand where another folder stood: which one they are is known at the end.
@@ -67,7 +70,8 @@ impl Look {
             began,
             to_list: VecDeque::new(),
             asked: HashSet::new(),
-            listing: HashSet::new(),
+            listing: BTreeMap::new(),
+            read: BTreeMap::new(),
             newcomers: BTreeMap::new(),
             replaced_folders: Vec::new(),
             missing: BTreeSet::new(),
@@ -107,9 +111,9 @@ impl Look {
         self.asked.contains(&dir)
     }
 
-    pub(super) fn next_to_list(&mut self) -> Option<NodeId> {
+    pub(super) fn next_to_list(&mut self, now: Timestamp) -> Option<NodeId> {
         let dir = self.to_list.pop_front()?;
-        self.listing.insert(dir);
+        self.listing.insert(dir, now);
         Some(dir)
     }
 
@@ -117,8 +121,9 @@ impl Look {
         self.listing.len()
     }
 
-    pub(super) fn listed(&mut self, dir: NodeId) {
-        self.listing.remove(&dir);
+    /// The end of a listing, with or without success; when it began.
+    pub(super) fn listed(&mut self, dir: NodeId) -> Option<Timestamp> {
+        self.listing.remove(&dir)
     }
 
     pub(super) fn all_listed(&self) -> bool {

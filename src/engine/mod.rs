@@ -13,6 +13,7 @@ mod pretend;
 mod recover;
 pub mod report;
 mod retry;
+mod sweep;
 mod watchful;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -32,6 +33,8 @@ use look::{Extent, Look};
 pub use recover::{LeftoverFate, decide_leftover};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
+use sweep::Sweep;
+pub use sweep::SweepSettings;
 use watchful::Unsettled;
 pub use watchful::{Activity, LookAt, Pending, Records, Sight};
 
@@ -220,6 +223,8 @@ pub struct Engine {
     full_look_at: [Option<Timestamp>; 2],
     /// How long the last look at all of the remote took.
     full_look_took: Duration,
+    /// How the remote is polled, if not always as a whole.
+    sweep: Option<Sweep>,
     /// Whether the last look at all of the remote lacked what is there.
     lags: bool,
     /// Folders to look at again.
@@ -304,6 +309,7 @@ impl Engine {
             full_look_wanted: [false, false],
             full_look_at: [None, None],
             full_look_took: Duration::ZERO,
+            sweep: None,
             lags: false,
             dirty: Default::default(),
             listing_attempts: HashMap::new(),
@@ -531,7 +537,7 @@ impl Engine {
         const LISTINGS_MAX: usize = 16;
         let Some(mut look) = self.looks[side as usize].take() else { return };
         while look.in_flight() < LISTINGS_MAX {
-            let Some(dir) = look.next_to_list() else { break };
+            let Some(dir) = look.next_to_list(self.now) else { break };
             let target = self.locator_in_look(&look, dir);
             commands.push(Command::List { side, dir, target });
         }
