@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::health::Vitals;
+use super::pulse::{BEAT, Pulse};
 use super::status::{FailedItem, HeldItem, Moment, PairStatus, Pending, Progress, State, Watch};
 use super::watched::WatchedFs;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
@@ -156,6 +157,7 @@ struct Desk {
     /// What a person was told last, and when.
     published: Option<(State, Timestamp)>,
     vitals: Vitals,
+    pulse: Pulse,
 }
 
 /// What woke the loop.
@@ -266,18 +268,25 @@ impl Keeper {
     /// A person's order cuts the wait short. A pause lasts through it.
     async fn wait_for_retry(&mut self, wait: Duration) {
         let retry = self.now().plus(wait);
+        let mut pulse = Pulse::new(self.now());
         loop {
             let until = match self.pause {
                 Pause::Off => Some(retry),
                 Pause::Until(at) => Some(at),
                 Pause::UntilResumed => None,
             };
-            let nap = until.map(|at| at.since(self.now())).unwrap_or_default();
+            let nap = until.map(|at| at.since(self.now())).unwrap_or_default().min(BEAT);
             let order = tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(nap), if until.is_some() => {
-                    self.end_pause();
-                    return;
+                    let now = self.now();
+                    // The network may be another one after a sleep.
+                    let jumped = pulse.jumped(now) && !self.pause.is_on();
+                    if jumped || until.is_some_and(|at| at <= now) {
+                        self.end_pause();
+                        return;
+                    }
+                    continue;
                 }
                 order = self.orders.recv() => order,
             };
@@ -400,6 +409,7 @@ impl Keeper {
             next_rescan: now.plus(self.settings.rescan),
             ended_at_rest: 0,
             published: None,
+            pulse: Pulse::new(now),
             vitals: Vitals { free_min: self.settings.low_space, ..Vitals::default() },
         };
         match Watcher::start(settings) {
@@ -480,7 +490,7 @@ impl Keeper {
         rested: bool,
         stopping: bool,
     ) -> Wake {
-        let timer = self.next_timer(desk).since(sides.clock.now());
+        let timer = self.next_timer(desk).since(sides.clock.now()).min(BEAT);
         let sighted = async {
             match &mut desk.sightings {
                 Some(sightings) => sightings.recv().await,
@@ -514,6 +524,15 @@ impl Keeper {
         rested: &mut bool,
     ) -> Result<(), RunError> {
         let now = sides.clock.now();
+        if desk.pulse.jumped(now) {
+            // Whatever happened while the computer slept, nobody told us.
+            tracing::info!(pair = self.name(), "the clock jumped: everything is looked at again");
+            desk.push_timers(&self.settings, now);
+            if !self.pause.is_on() {
+                *rested = false;
+                return self.look_at_all(driver, desk, now);
+            }
+        }
         match self.pause {
             Pause::UntilResumed => {
                 desk.push_timers(&self.settings, now);

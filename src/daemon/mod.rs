@@ -13,6 +13,7 @@ pub mod hooks;
 pub mod keeper;
 pub mod lock;
 pub mod notify;
+mod pulse;
 mod records;
 pub mod socket;
 pub mod status;
