@@ -789,6 +789,29 @@ fn a_conflict_is_resolved_through_the_daemon() {
     assert!(home.run(&["history"], 0).contains("conflict"));
 }
 
+#[test]
+fn the_journal_gets_priorities_and_no_times() {
+    use std::os::unix::fs::MetadataExt as _;
+    let home = Home::new("1h");
+    let docs = home.pair("docs", "local", "nowhere", "1h");
+    home.configure(&docs);
+    let log = std::fs::File::create(home.path("log")).unwrap();
+    let stat = log.metadata().unwrap();
+    let mut command = home.command(&["daemon"]);
+    command.env("JOURNAL_STREAM", format!("{}:{}", stat.dev(), stat.ino()));
+    let daemon = Daemon(command.stderr(log).spawn().unwrap());
+    let begun = std::time::Instant::now();
+    while !home.read("log").unwrap().contains("cannot run") {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.code(), Some(0));
+    let log = home.read("log").unwrap();
+    assert!(log.contains("<6>keeping pairs in sync\n"), "{log}");
+    assert!(log.contains("<4>the pair cannot run pair="), "{log}");
+}
+
 // ---- starting and ending -------------------------------------------------------------------------
 
 // CR-14

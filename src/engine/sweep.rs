@@ -88,7 +88,7 @@ impl Sweep {
     /// policy is a function of its inputs; never more than half.
     fn jitter(&self, dir: NodeId, interval: Duration) -> Duration {
         let spread = interval.saturating_sub(self.settings.poll) / 2;
-        spread * (dir.get().wrapping_mul(2_654_435_761) >> 8 & 0xff) as u32 / 256
+        spread * ((dir.get().wrapping_mul(2_654_435_761) >> 8) & 0xff) / 256
     }
 
     /// Everything was listed in a look that began at `at`.
