@@ -159,6 +159,33 @@ fn a_remote_that_cannot_be_listed_is_offline_and_stale_until_it_can() {
     kept.rig.assert_equal("back");
 }
 
+// AU-05
+#[test]
+fn a_login_that_ended_is_told_once_and_a_new_one_is_taken_without_a_restart() {
+    let mut rig = Rig::new(Switches::default());
+    rig.write("first", "text");
+    let tell = format!("[\"sh\", \"-c\", \"cat >> '{}'\"]", rig.path("told").display());
+    let hooks = format!("[hooks]\non_auth_expired = {tell}\non_hold = {tell}\n");
+    let mut kept = Kept::start(rig, &format!("poll_interval = \"1h\"\n{hooks}"));
+    let told = |kept: &Kept| std::fs::read_to_string(kept.rig.path("told")).unwrap_or_default();
+    kept.rig.cloud.state().oauth.revoke_all();
+    kept.rig.cloud.expire_access();
+    for _retry in 0..3 {
+        kept.flush(77);
+    }
+    kept.await_status("a hook", |_| told(&kept).contains("on_auth_expired"));
+    kept.rig.log_in().exits(0);
+    kept.rig.write("second", "text");
+    kept.flush(0);
+    kept.rig.assert_equal("logged in again");
+    // Another thing that is told comes after whatever else would have been.
+    kept.rig.delete("first");
+    kept.rig.delete("second");
+    kept.flush(4);
+    kept.await_status("a hook", |_| told(&kept).contains("on_hold"));
+    assert_eq!(told(&kept).matches("on_auth_expired\"").count(), 1, "{}", told(&kept));
+}
+
 // ---- what a sweep costs --------------------------------------------------------------------------
 
 /// More than are listed as a whole at every poll.

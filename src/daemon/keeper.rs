@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::health::Vitals;
+use super::pause::Pause;
 use super::pulse::{BEAT, Pulse};
 use super::status::{FailedItem, HeldItem, Moment, PairStatus, Pending, Progress, State, Watch};
 use super::watched::WatchedFs;
@@ -68,53 +69,6 @@ pub enum Order {
         deep: bool,
     },
 }
-
-/// Whether cycles are begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pause {
-    Off,
-    Until(Timestamp),
-    UntilResumed,
-}
-
-impl Pause {
-    fn is_on(self) -> bool {
-        self != Pause::Off
-    }
-
-    fn ends(self) -> Option<Timestamp> {
-        match self {
-            Pause::Until(at) => Some(at),
-            Pause::Off | Pause::UntilResumed => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Pause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Pause::Off => f.write_str("off"),
-            Pause::Until(at) => write!(f, "until {}", at.seconds()),
-            Pause::UntilResumed => f.write_str("until resumed"),
-        }
-    }
-}
-
-impl Pause {
-    /// What `Display` wrote, unless it is over.
-    fn read(word: &str, now: Timestamp) -> Pause {
-        match word.strip_prefix("until ") {
-            Some("resumed") => Pause::UntilResumed,
-            Some(seconds) => {
-                let at = seconds.parse().map(Timestamp::from_seconds);
-                at.ok().filter(|at| *at > now).map_or(Pause::Off, Pause::Until)
-            }
-            None => Pause::Off,
-        }
-    }
-}
-
-const PAUSE_KEY: &str = "pause";
 
 /// Waits between attempts on a pair that cannot run.
 const RETRY_MIN: Duration = Duration::from_secs(5);
@@ -188,7 +142,7 @@ impl Keeper {
     /// Returns when `stop` is cancelled, with everything in a consistent state, and says how the
     /// last cycle left the pair.
     pub async fn run(mut self) -> Option<Summary> {
-        self.recall_pause();
+        self.pause = Pause::recall(&self.settings.database, self.now());
         if self.pause.is_on() {
             self.tell_pause();
             self.wait_for_retry(Duration::ZERO).await;
@@ -316,7 +270,7 @@ impl Keeper {
     // ---- pauses -------------------------------------------------------------------------------
 
     fn set_pause(&mut self, span: Option<Duration>) {
-        self.pause = span.map_or(Pause::UntilResumed, |span| Pause::Until(self.now().plus(span)));
+        self.pause = Pause::new(span, self.now());
         self.keep_pause();
     }
 
@@ -326,32 +280,18 @@ impl Keeper {
         }
     }
 
+    fn keep_pause(&self) {
+        if let Err(error) = self.pause.keep(&self.settings.database) {
+            tracing::warn!(pair = self.name(), %error, "a restart will not know of the pause");
+        }
+    }
+
     fn tell_pause(&self) {
         let now = self.now();
         self.status.send_modify(|status| {
             status.enter(State::Paused, now);
             status.paused_until = self.pause.ends().map(Moment);
         });
-    }
-
-    /// Writes the pause down, so that it outlives the process.
-    fn keep_pause(&self) {
-        let word = self.pause.to_string();
-        let kept = match Store::edit_records(&self.settings.database) {
-            Ok(Some(mut store)) => store.write(|tx| tx.set_meta(PAUSE_KEY, &word)),
-            // Before its first look a pair has no records.
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = kept {
-            tracing::warn!(pair = self.name(), %error, "a restart will not know of the pause");
-        }
-    }
-
-    fn recall_pause(&mut self) {
-        let store = Store::open_records(&self.settings.database).ok().flatten();
-        let word = store.and_then(|store| store.meta(PAUSE_KEY).ok()?);
-        self.pause = word.as_deref().map_or(Pause::Off, |word| Pause::read(word, self.now()));
     }
 
     // ---- one life of an engine ---------------------------------------------------------------

@@ -13,6 +13,7 @@ pub mod hooks;
 pub mod keeper;
 pub mod lock;
 pub mod notify;
+mod pause;
 mod pulse;
 mod records;
 pub mod socket;
