@@ -275,3 +275,94 @@ fn moves_between_hot_and_cold_folders_and_deletions_are_what_they_are() {
     assert_eq!(counted, (0, 0), "something was uploaded, deleted or downloaded again");
     kept.rig.assert_equal("all of it");
 }
+
+/// A small source of chance.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % sides
+    }
+
+    fn pick<'a>(&mut self, from: &'a [String]) -> &'a str {
+        &from[self.roll(from.len())]
+    }
+}
+
+/// Paths of files, or of folders, without the leading slash.
+fn paths(tree: &rig::Tree, folders: bool) -> Vec<String> {
+    let of_kind = tree.iter().filter(|(_, content)| content.is_none() == folders);
+    of_kind.map(|(path, _)| path.trim_start_matches('/').to_owned()).collect()
+}
+
+/// Something that a user does on one side, as far as it can be done just now.
+fn change_locally(kept: &mut Kept, dice: &mut Dice, number: usize) {
+    let tree = kept.rig.local_tree();
+    let (files, folders) = (paths(&tree, false), paths(&tree, true));
+    let file = dice.pick(&files).to_owned();
+    let folder = dice.pick(&folders).to_owned();
+    match dice.roll(6) {
+        0 => kept.rig.write(&file, &format!("local edit {number}")),
+        1 | 2 => kept.rig.write(&format!("{folder}/l{number}.txt"), &format!("local {number}")),
+        3 => {
+            let to = kept.rig.path("local").join(&folder).join(format!("lm{number}.txt"));
+            let _ = std::fs::rename(kept.rig.path("local").join(&file), to);
+        }
+        4 if folder.matches('/').count() == 0 => {
+            let to = kept.rig.path("local").join(format!("ld{number}"));
+            let _ = std::fs::rename(kept.rig.path("local").join(&folder), to);
+        }
+        _ if kept.rig.path("local").join(&file).exists() => kept.rig.delete(&file),
+        _ => {}
+    }
+}
+
+fn change_remotely(kept: &mut Kept, dice: &mut Dice, number: usize) {
+    let tree = kept.rig.remote_tree();
+    let (mut files, folders) = (paths(&tree, false), paths(&tree, true));
+    // What is on its way is nobody's to touch.
+    files.retain(|path| !path.contains(".foldsync-"));
+    let file = dice.pick(&files).to_owned();
+    let folder = dice.pick(&folders).to_owned();
+    match dice.roll(6) {
+        0 => kept.rig.write_remotely(&file, &format!("remote edit {number}")),
+        1 | 2 => {
+            let path = format!("{folder}/r{number}.txt");
+            kept.rig.write_remotely(&path, &format!("remote {number}"));
+        }
+        3 => kept.rig.rename_remotely(&file, &format!("{folder}/rm{number}.txt")),
+        4 if folder.matches('/').count() == 0 => {
+            kept.rig.rename_remotely(&folder, &format!("rd{number}"));
+        }
+        _ => kept.rig.delete_remotely(&file),
+    }
+}
+
+// S1, RM-01, MV-16: looks at a few folders at a time, while both sides change.
+#[test]
+fn a_day_of_changes_on_both_sides_loses_nothing_though_most_folders_are_not_looked_at() {
+    const ROUNDS: usize = 6;
+    let seeds: Vec<u64> = match std::env::var("FOLDSYNC_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => vec![1],
+    };
+    for seed in seeds {
+        let mut dice = Dice(seed);
+        let mut kept = swept();
+        for round in 0..ROUNDS {
+            for change in 0..4 {
+                change_locally(&mut kept, &mut dice, round * 10 + change);
+                change_remotely(&mut kept, &mut dice, round * 10 + change);
+            }
+            let before = kept.cycles();
+            kept.await_status("polls", |status| status.totals.cycles > before + 1);
+            kept.rig.check_ledger(&format!("seed {seed}, round {round}\n{}", kept.log()));
+        }
+        let code = kept.rig.run(&["flush"]).exit;
+        assert!(matches!(code, Some(0 | 3)), "seed {seed}: {code:?}: {:#?}", kept.status());
+        kept.rig.assert_equal(&format!("seed {seed}\n{}", kept.log()));
+        kept.rig.check_ledger(&format!("seed {seed}\n{}", kept.log()));
+    }
+}
