@@ -329,11 +329,18 @@ fn a_pause_outlives_the_daemon_and_so_does_its_end() {
     home.write("remote/theirs", "text");
     let daemon = home.start();
     home.await_operation(0, "download", "theirs");
+    home.run(&["flush"], 0);
     home.run(&["pause", "--for", "1d"], 0);
-    drop(daemon);
-    let _daemon = home.start();
+    daemon.signal("TERM");
+    assert_eq!(daemon.code(), Some(0));
+    home.run(&["status", "--check"], 0);
+    let daemon = home.start();
     let status = home.status();
     assert!(status.state == State::Paused && status.paused_until.is_some(), "{status:#?}");
+    // A process that did nothing leaves what was known before.
+    daemon.signal("TERM");
+    assert_eq!(daemon.code(), Some(0));
+    home.run(&["status", "--check"], 0);
 }
 
 #[test]

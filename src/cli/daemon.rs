@@ -22,7 +22,7 @@ use super::exit::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::last_run::LastRun;
 use super::logs;
-use super::runner::{Extras, fresh_id};
+use super::runner::{Extras, exit_of, fresh_id};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{HookSet, PairSpans, RemoteKind, RemoteSpec};
 use crate::daemon::control::{Control as _, ControlError};
@@ -276,10 +276,13 @@ fn record(pair: &Pair, status: &PairStatus, summary: Option<Summary>) {
     let requests = status.totals.requests;
     let (outcome, at) = match (summary, status.last_success) {
         (Some(summary), success) => {
-            let complete = success.filter(|_| summary.stop.is_none());
+            let all_done = matches!(exit_of(&summary), Exit::InSync | Exit::Remaining);
+            let complete = success.filter(|_| all_done);
             let report = RunReport { summary, set_aside: None, requests };
             (Ok(report), complete.map_or_else(|| SystemClock.now(), |moment| moment.0))
         }
+        // Nothing was done since the run before.
+        (None, _) if status.state == State::Paused => return,
         (None, _) => {
             let unknown = || "the pair did not come to rest".to_owned();
             let message = status.message.clone().unwrap_or_else(unknown);

@@ -402,7 +402,7 @@ impl Keeper {
                     driver.tell(Event::Interrupt);
                 }
                 Wake::Order(Some(order)) => {
-                    rested &= !self.obey(order, driver, sides, desk)?;
+                    rested &= !self.obey(order, driver, sides, desk, rested)?;
                 }
                 Wake::Sighting(Some(sighting)) if !self.pause.is_on() => {
                     begin(driver, &mut rested)?;
@@ -506,12 +506,16 @@ impl Keeper {
         driver: &mut Driver,
         sides: &Sides,
         desk: &mut Desk,
+        rested: bool,
     ) -> Result<bool, RunError> {
         let was_paused = self.pause.is_on();
         match order {
             Order::Pause(span) => {
                 self.set_pause(span);
-                driver.tell(Event::Interrupt);
+                // Nothing of a pair at rest is cut off.
+                if !rested {
+                    driver.tell(Event::Interrupt);
+                }
                 return Ok(true);
             }
             Order::Resume if was_paused => self.end_pause(),
