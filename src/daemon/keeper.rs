@@ -49,7 +49,7 @@ pub struct KeeperSettings {
 pub type OpenSides = Box<dyn Fn() -> Result<Sides, Refusal> + Send + Sync>;
 
 /// Why the sides could not be opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub state: State,
     pub message: String,
@@ -89,6 +89,8 @@ pub struct Keeper {
     flushes: Vec<oneshot::Sender<PairStatus>>,
     /// Of the last cycle that came to rest; `None` if the pair could not run since.
     last: Option<Summary>,
+    /// What the log was told since a cycle ended.
+    refused: Option<Refusal>,
     began: Timestamp,
 }
 
@@ -134,9 +136,19 @@ impl Keeper {
         stop: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Keeper {
-        let (pause, flushes, last) = (Pause::Off, Vec::new(), None);
-        let began = SystemClock.now();
-        Keeper { settings, open, orders, status, stop, observer, pause, flushes, last, began }
+        Keeper {
+            settings,
+            open,
+            orders,
+            status,
+            stop,
+            observer,
+            pause: Pause::Off,
+            flushes: Vec::new(),
+            last: None,
+            refused: None,
+            began: SystemClock.now(),
+        }
     }
 
     /// Returns when `stop` is cancelled, with everything in a consistent state, and says how the
@@ -154,12 +166,14 @@ impl Keeper {
                 Ended::Stopped => break,
                 Ended::Failed(refusal) => {
                     self.last = None;
-                    self.tell_refusal(refusal);
-                    self.answer_flushes();
                     if self.status.borrow().totals.cycles > cycles {
                         wait = RETRY_MIN;
+                        self.refused = None;
                     }
-                    self.wait_for_retry(wait).await;
+                    let wait_max = self.wait_max(refusal.state);
+                    self.tell_refusal(refusal);
+                    self.answer_flushes();
+                    self.wait_for_retry(wait.min(wait_max)).await;
                     wait = (wait * 2).min(RETRY_MAX);
                 }
             }
@@ -167,14 +181,34 @@ impl Keeper {
         self.last
     }
 
-    fn tell_refusal(&self, refusal: Refusal) {
+    /// A network that is back is noticed as soon as a change would be.
+    fn wait_max(&self, state: State) -> Duration {
+        match state {
+            State::Offline => self.settings.poll.clamp(RETRY_MIN, RETRY_MAX),
+            State::AuthExpired
+            | State::Error
+            | State::Held
+            | State::Idle
+            | State::Scanning
+            | State::Planning
+            | State::Syncing
+            | State::Waiting
+            | State::Paused => RETRY_MAX,
+        }
+    }
+
+    /// Says it to people, and to the log the first time.
+    fn tell_refusal(&mut self, refusal: Refusal) {
         let now = self.now();
-        tracing::warn!(
-            pair = self.name(),
-            state = refusal.state.word(),
-            error = refusal.message,
-            "the pair cannot run"
-        );
+        if self.refused.as_ref() != Some(&refusal) {
+            tracing::warn!(
+                pair = self.name(),
+                state = refusal.state.word(),
+                error = refusal.message,
+                "the pair cannot run"
+            );
+            self.refused = Some(refusal.clone());
+        }
         // A guard that stopped the pair at its start wrote down what a person can approve.
         let store = Store::open_records(&self.settings.database).ok().flatten();
         let held = store.and_then(|store| store.held(&[HeldState::Pending]).ok());
