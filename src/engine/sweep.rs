@@ -14,8 +14,9 @@ use crate::tree::NodeId;
 const HOT_POLLS: u32 = 10;
 /// A tree that costs no more than this part of the budget is listed whole at every poll.
 const CHEAP_PART: u64 = 8;
-/// Looks at everything may take this part of all requests.
-const WHOLE_PART: u64 = 4;
+/// A look at everything at once may cost as much as so many polls: while it lasts, nothing that is
+/// hot is looked at again. Beyond that, folders are listed in turn only.
+const WHOLE_POLLS: u64 = 3;
 /// Entries that most services list with one request.
 const PAGE: usize = 200;
 
@@ -26,7 +27,8 @@ pub struct SweepSettings {
     pub poll: Duration,
     /// A folder in which nothing changes is listed at least this often, as far as the budget allows.
     pub cold: Duration,
-    /// The whole tree is listed at once at least this often, if that is affordable.
+    /// Everything is listed at least this often, as far as the budget allows; at once, if that does
+    /// not keep other looks waiting.
     pub whole: Duration,
     /// Requests that one poll may cost.
     pub budget: u32,
@@ -71,7 +73,7 @@ impl Sweep {
         let before = known.map_or(poll, |folder| folder.interval);
         let interval = match is_hot {
             true => poll,
-            false => before.saturating_mul(2).min(self.settings.cold).max(poll),
+            false => before.saturating_mul(2).min(self.coldest()).max(poll),
         };
         let due_at = at.plus(interval - self.jitter(dir, interval));
         let cost = 1 + (entries / PAGE) as u64;
@@ -107,7 +109,7 @@ impl Sweep {
 
     /// Something is elsewhere, nobody knows where: all folders are due, as far as the budget allows.
     pub(super) fn hurry(&mut self, now: Timestamp) {
-        let lately = |at: Timestamp| now.since(at) < self.settings.cold;
+        let lately = |at: Timestamp| now.since(at) < self.coldest();
         if !self.hurried_at.is_some_and(lately) {
             self.hurried_at = Some(now);
             self.folders.values_mut().for_each(|folder| folder.due_at = folder.due_at.min(now));
@@ -126,7 +128,7 @@ impl Sweep {
         // Listings end a while after their poll: what is due before the next half is due now.
         let soon = now.plus(poll / 2);
         let polls = (whole.as_millis() / poll.as_millis().max(1)) as u64;
-        let is_affordable = total <= budget.saturating_mul(polls) / WHOLE_PART;
+        let is_affordable = total <= budget.saturating_mul(polls.min(WHOLE_POLLS));
         // What seems to come from the future was listed before the clock was set back.
         let is_over = |at: Timestamp, end: Timestamp| end <= soon || at > soon;
         let is_whole_due = self.whole_at.is_none_or(|at| is_over(at, at.plus(whole)));
@@ -146,6 +148,11 @@ impl Sweep {
         purse.take_down_to(0, cold);
         purse.take_down_to(0, late);
         Due::Folders(purse.taken)
+    }
+
+    /// How long a folder may go unlisted.
+    fn coldest(&self) -> Duration {
+        self.settings.cold.min(self.settings.whole)
     }
 
     fn cost(&self) -> u64 {
@@ -171,7 +178,7 @@ impl Sweep {
             return Duration::ZERO;
         }
         let polls = u32::try_from(self.cost().div_ceil(self.budget())).unwrap_or(u32::MAX);
-        self.settings.cold.max(self.settings.poll.saturating_mul(polls))
+        self.coldest().max(self.settings.poll.saturating_mul(polls))
     }
 }
 

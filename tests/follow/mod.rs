@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use foldsync::daemon::client::Client;
-use foldsync::daemon::events::{Batch, Happening};
+use foldsync::daemon::events::{Batch, Event, Happening};
 use foldsync::daemon::status::{DaemonStatus, PairStatus};
 use tokio::runtime::Runtime;
 
@@ -46,15 +46,25 @@ impl Follow {
         }
     }
 
-    /// Waits until something happens after `since` that `is` wanted.
+    /// Waits until something happens after `since` that `is` wanted. Returns what happened until then,
+    /// and perhaps a little after it.
     #[track_caller]
-    pub(crate) fn await_event(&self, mut since: u64, what: &str, is: impl Fn(&Happening) -> bool) {
+    pub(crate) fn await_event(
+        &self,
+        since: u64,
+        what: &str,
+        is: impl Fn(&Happening) -> bool,
+    ) -> Vec<Event> {
+        let mut all = Vec::new();
+        let mut next = since;
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            let batch = self.events(since, Duration::from_secs(5));
-            since = batch.next;
-            if batch.events.iter().any(|event| is(&event.happening)) {
-                return;
+            let batch = self.events(next, Duration::from_secs(5));
+            next = batch.next;
+            let found = batch.events.iter().any(|event| is(&event.happening));
+            all.extend(batch.events);
+            if found {
+                return all;
             }
         }
         panic!("{what} did not happen; {:#?}", self.status());
