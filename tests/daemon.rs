@@ -90,7 +90,11 @@ impl Home {
 
     /// A daemon that answers, and has come to rest.
     fn start(&self) -> Daemon {
-        let mut child = self.command(&["daemon"]).stderr(Stdio::piped()).spawn().unwrap();
+        self.start_as("daemon")
+    }
+
+    fn start_as(&self, command: &str) -> Daemon {
+        let mut child = self.command(&[command]).stderr(Stdio::piped()).spawn().unwrap();
         // Its log tells when it is there: the socket is bound before.
         let log = BufReader::new(child.stderr.take().unwrap());
         let daemon = Daemon(child);
@@ -199,6 +203,15 @@ fn a_remote_change_arrives_with_the_next_poll() {
     let since = home.now();
     home.write("remote/report", "text");
     home.await_operation(since, "download", "report");
+    assert_eq!(home.read("local/report").as_deref(), Some("text"));
+}
+
+#[test]
+fn sync_without_once_is_the_daemon_with_its_log() {
+    let home = Home::new("1h");
+    let _daemon = home.start_as("sync");
+    home.write("remote/report", "text");
+    home.run(&["flush"], 0);
     assert_eq!(home.read("local/report").as_deref(), Some("text"));
 }
 

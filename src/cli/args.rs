@@ -98,7 +98,7 @@ Examples:
   foldsync status ~/Documents/report.docx   one file
   foldsync status --check                   the exit code alone, for monitoring")]
     Status(StatusArgs),
-    /// Have the daemon leave a pair alone
+    /// Have the daemon leave a pair alone, also after a restart
     #[command(after_help = "\
 Examples:
   foldsync pause                            all pairs, until `foldsync resume`
@@ -125,6 +125,10 @@ Examples:
     /// End the daemon
     Stop,
     /// Have the daemon read its configuration again
+    ///
+    /// Pairs that are as before go on; their hooks, the level of the log and the place of the socket
+    /// change under them. If the new configuration is invalid, the old one stays in force. SIGHUP does
+    /// the same.
     Reload,
     /// Files that both sides changed, of which both versions were kept
     #[command(subcommand)]
@@ -177,7 +181,7 @@ impl Command {
     /// Whether it stays and keeps pairs in sync: its log is set up from the configuration.
     pub fn is_daemon(&self) -> bool {
         matches!(self, Command::Daemon(_))
-            || matches!(self, Command::Sync(args) if !args.once && !args.dry_run)
+            || matches!(self, Command::Sync(args) if !args.is_one_run())
     }
 }
 
@@ -279,6 +283,13 @@ pub struct StatusArgs {
     pub wait: Option<Span>,
     #[command(flatten)]
     pub ad_hoc: AdHoc,
+}
+
+impl SyncArgs {
+    /// Without these flags it is what a service runs.
+    pub fn is_one_run(&self) -> bool {
+        self.once || self.dry_run
+    }
 }
 
 /// A pair for commands that are about one thing in it.

@@ -30,7 +30,7 @@ struct Show {
 }
 
 pub(super) fn sync(args: &SyncArgs, context: &Context) -> Result<Exit, Failure> {
-    if !args.once && !args.dry_run {
+    if !args.is_one_run() {
         let of_one_run = args.progress
             || args.json
             || args.force
