@@ -168,6 +168,72 @@ fn what_config_show_prints_is_valid_and_means_the_same() {
     assert_eq!(pairs, config.pairs);
 }
 
+const HOOKS: &str = r#"
+[daemon]
+alert_after = "off"
+[hooks]
+on_conflict = ["notify-send", "--urgency=hunter2", "conflict"]
+on_error = "https://ann:hunter2@push.example.org/hunter2?token=hunter2"
+after_cycle = "http://127.0.0.1:8080"
+timeout = "5s"
+[[pair]]
+name = "docs"
+local = "/a"
+remote = "dir:/b"
+[pair.hooks]
+on_error = "off"
+on_hold = ["true"]
+[[pair]]
+name = "pics"
+local = "/c"
+remote = "dir:/d"
+"#;
+
+#[test]
+fn a_pair_has_the_hooks_of_the_file_with_its_own_on_top() {
+    let config = good(HOOKS);
+    let words = |name: &str| {
+        let hooks = config.pair(name).unwrap().hooks.hooks();
+        assert!(hooks.iter().all(|hook| hook.limit == Duration::from_secs(5)));
+        hooks.iter().map(|hook| hook.on.word()).collect::<Vec<_>>()
+    };
+    assert_eq!(words("docs"), ["on_conflict", "on_hold", "after_cycle"]);
+    assert_eq!(words("pics"), ["on_conflict", "on_error", "after_cycle"]);
+    assert_eq!(config.daemon.alert_after, None);
+    let silence = good("[daemon]\nalert_after = \"90m\"\n").daemon.alert_after;
+    assert_eq!(silence, Some(Duration::from_secs(90 * 60)));
+    assert_eq!(good("").daemon.alert_after, Some(Duration::from_secs(26 * 3600)));
+}
+
+// SE-06
+#[test]
+fn the_secrets_of_hooks_are_shown_nowhere() {
+    let config = good(HOOKS);
+    let shown = config.to_toml();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(!format!("{:?} {:?}", config.hooks, config.pairs).contains("hunter2"));
+    assert!(shown.contains("push.example.org") && shown.contains("notify-send"), "{shown}");
+    assert_eq!(good(&shown).to_toml(), shown);
+    let said = said("[hooks]\non_error = \"htps://push.example.org/hunter2\"\n");
+    assert!(!said.contains("hunter2") && said.contains("sync.toml:2:"), "{said}");
+}
+
+#[test]
+fn a_hook_that_cannot_be_one_is_said() {
+    let neither = &["neither a command nor an address", "or \"off\""];
+    assert_said("[hooks]\non_error = \"notify-send failed\"\n", neither);
+    assert_said("[hooks]\non_error = \"ftp://example.org/\"\n", neither);
+    assert_said("[hooks]\non_error = []\n", &["`on_error` names no program"]);
+    assert_said("[hooks]\non_error = 3\n", &["`on_error` must be text in quotes"]);
+    assert_said("[hooks]\non_eror = \"off\"\n", &["in [hooks]", "did you mean `on_error`?"]);
+    assert_said("[hooks]\ntimeout = \"10ms\"\n", &["`timeout` must be at least 1s"]);
+    assert_said("[daemon]\nalert_after = \"of\"\n", &["`alert_after`", "not a duration"]);
+    let pair = "[[pair]]\nname = \"a\"\nlocal = \"/a\"\nremote = \"dir:/b\"\n";
+    assert_said(&format!("{pair}pol_interval = \"5s\"\n"), &["did you mean `poll_interval`?"]);
+    let own = format!("{pair}hooks = {{ on_holt = \"off\" }}\n");
+    assert_said(&own, &["in [pair.hooks]", "did you mean `on_hold`?"]);
+}
+
 #[test]
 fn secrets_are_not_in_debug_output() {
     // SE-06
@@ -189,7 +255,10 @@ fn an_unknown_key_is_shown_at_its_place_with_what_was_probably_meant() {
 fn an_unknown_key_that_resembles_nothing_is_answered_with_what_is_allowed() {
     assert_said(
         "[daemon]\nfrequency = 3\n",
-        &["unknown key `frequency` in [daemon]", "allowed: `log` or `socket`"],
+        &[
+            "unknown key `frequency` in [daemon]",
+            "allowed: `log`, `socket`, `alert_after` or `low_space`",
+        ],
     );
 }
 

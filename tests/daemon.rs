@@ -3,25 +3,26 @@
 
 #![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
 
-use std::io::{BufRead as _, BufReader};
+mod follow;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
-use foldsync::daemon::client::{Client, ClientError};
+use foldsync::daemon::client::ClientError;
 use foldsync::daemon::events::Happening;
-use foldsync::daemon::status::{PairStatus, State};
+use foldsync::daemon::status::{Degraded, PairStatus, State};
 use foldsync::engine::report::OpKind;
+use follow::{Follow, PATIENCE};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
-
-/// Far more than anything here takes: who waits that long has found a bug.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A home with one pair, `docs`, of the folders `local` and `remote`.
 struct Home {
     folder: TempDir,
-    runtime: Runtime,
+    follow: Follow,
 }
 
 /// Ends with the test, whatever becomes of it.
@@ -38,8 +39,8 @@ impl Home {
     /// `poll` is how often the remote is looked at.
     fn new(poll: &str) -> Home {
         let folder = TempDir::new().unwrap();
-        let runtime = Runtime::new().unwrap();
-        let home = Home { folder, runtime };
+        let follow = Follow::new(folder.path().join("state/foldsync/control.sock"));
+        let home = Home { folder, follow };
         for folder in ["config/foldsync", "local", "remote"] {
             std::fs::create_dir_all(home.path(folder)).unwrap();
         }
@@ -78,6 +79,8 @@ impl Home {
             .args(arguments)
             .env_clear()
             .env("HOME", self.path("home"))
+            // For hooks.
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("XDG_STATE_HOME", self.path("state"))
             .current_dir(self.folder.path())
@@ -85,13 +88,13 @@ impl Home {
         command
     }
 
-    fn client(&self) -> Client {
-        Client::new(self.path("state/foldsync/control.sock"))
-    }
-
     /// A daemon that answers, and has come to rest.
     fn start(&self) -> Daemon {
-        let mut child = self.command(&["daemon"]).stderr(Stdio::piped()).spawn().unwrap();
+        self.start_as("daemon")
+    }
+
+    fn start_as(&self, command: &str) -> Daemon {
+        let mut child = self.command(&[command]).stderr(Stdio::piped()).spawn().unwrap();
         // Its log tells when it is there: the socket is bound before.
         let log = BufReader::new(child.stderr.take().unwrap());
         let daemon = Daemon(child);
@@ -119,41 +122,16 @@ impl Home {
     }
 
     fn status(&self) -> PairStatus {
-        let status = self.runtime.block_on(self.client().status()).unwrap();
-        status.pair("docs").unwrap().clone()
+        self.follow.status()
     }
 
-    /// The events so far end here.
     fn now(&self) -> u64 {
-        let client = self.client();
-        self.runtime.block_on(async {
-            let mut since = 0;
-            loop {
-                let batch = client.events(since, Duration::ZERO).await.unwrap();
-                if batch.events.is_empty() {
-                    return since;
-                }
-                since = batch.next;
-            }
-        })
+        self.follow.now()
     }
 
-    /// Waits until something happens after `since` that `is` wanted.
     #[track_caller]
-    fn await_event(&self, mut since: u64, what: &str, is: impl Fn(&Happening) -> bool) {
-        let client = self.client();
-        let begun = Instant::now();
-        let found = self.runtime.block_on(async {
-            while begun.elapsed() < PATIENCE {
-                let batch = client.events(since, Duration::from_secs(5)).await.unwrap();
-                since = batch.next;
-                if batch.events.iter().any(|event| is(&event.happening)) {
-                    return true;
-                }
-            }
-            false
-        });
-        assert!(found, "{what} did not happen; {:#?}", self.status());
+    fn await_event(&self, since: u64, what: &str, is: impl Fn(&Happening) -> bool) {
+        self.follow.await_event(since, what, is);
     }
 
     #[track_caller]
@@ -225,6 +203,15 @@ fn a_remote_change_arrives_with_the_next_poll() {
     let since = home.now();
     home.write("remote/report", "text");
     home.await_operation(since, "download", "report");
+    assert_eq!(home.read("local/report").as_deref(), Some("text"));
+}
+
+#[test]
+fn sync_without_once_is_the_daemon_with_its_log() {
+    let home = Home::new("1h");
+    let _daemon = home.start_as("sync");
+    home.write("remote/report", "text");
+    home.run(&["flush"], 0);
     assert_eq!(home.read("local/report").as_deref(), Some("text"));
 }
 
@@ -336,6 +323,106 @@ fn a_pause_for_a_time_ends_by_itself_and_nothing_is_missed() {
 }
 
 #[test]
+fn a_pause_outlives_the_daemon_and_so_does_its_end() {
+    let home = Home::new("1h");
+    let daemon = home.start();
+    home.run(&["flush"], 0);
+    home.run(&["pause"], 0);
+    drop(daemon);
+    home.write("local/mine", "text");
+    let daemon = home.start();
+    assert!(home.run(&["flush"], 1).contains("paused"));
+    assert_eq!((home.status().state, home.read("remote/mine")), (State::Paused, None));
+    home.run(&["resume"], 0);
+    home.run(&["flush"], 0);
+    assert!(home.read("remote/mine").is_some());
+    // A pause for a time ends also if it began in another process.
+    home.run(&["pause", "--for", "1s"], 0);
+    drop(daemon);
+    home.write("remote/theirs", "text");
+    let daemon = home.start();
+    home.await_operation(0, "download", "theirs");
+    home.run(&["flush"], 0);
+    home.run(&["pause", "--for", "1d"], 0);
+    daemon.signal("TERM");
+    assert_eq!(daemon.code(), Some(0));
+    home.run(&["status", "--check"], 0);
+    let daemon = home.start();
+    let status = home.status();
+    assert!(status.state == State::Paused && status.paused_until.is_some(), "{status:#?}");
+    // A process that did nothing leaves what was known before.
+    daemon.signal("TERM");
+    assert_eq!(daemon.code(), Some(0));
+    home.run(&["status", "--check"], 0);
+}
+
+#[test]
+fn a_wait_is_not_over_before_what_was_saved_is_synced() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    for round in 0..10 {
+        // The remote is not watched: only a look finds this.
+        home.write("remote/theirs", &format!("{round}"));
+        home.write("local/mine", &format!("{round}"));
+        home.run(&["status", "--wait=60s"], 0);
+        let synced = Some(round.to_string());
+        assert_eq!((home.read("local/theirs"), home.read("remote/mine")), (synced.clone(), synced));
+    }
+    home.run(&["pause"], 0);
+    assert!(home.run(&["status", "--wait"], 0).contains("Paused"));
+}
+
+#[test]
+fn a_reload_moves_the_socket_and_changes_the_level_of_the_log() {
+    let home = Home::new("1h");
+    let docs = home.pair("docs", "local", "remote", "1h");
+    let configure = |level: &str, rest: &str| {
+        home.configure(&format!("[daemon]\nlog = \"{level}\"\n{rest}{docs}"));
+    };
+    configure("warn", "");
+    let log = std::fs::File::create(home.path("log")).unwrap();
+    let daemon = Daemon(home.command(&["daemon"]).stderr(log).spawn().unwrap());
+    let begun = std::time::Instant::now();
+    while home.follow.runtime.block_on(home.follow.client.status()).is_err() {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    home.write("local/quiet", "text");
+    home.run(&["flush"], 0);
+    assert_eq!(home.read("log").as_deref(), Some(""));
+
+    let socket = format!("socket = {:?}\n", home.path("run/here.sock"));
+    configure("info", &socket);
+    let since = home.now();
+    daemon.signal("HUP");
+    home.await_event(since, "reload", |happening| matches!(happening, Happening::Reloaded));
+    home.write("local/told", "text");
+    // Found at the new place as soon as it is there.
+    while home.command(&["flush"]).output().unwrap().status.code() != Some(0) {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    let log = home.read("log").unwrap();
+    assert!(log.contains("object=\"told\"") || log.contains("object=told"), "{log}");
+    assert!(!log.contains("quiet"), "{log}");
+
+    // A place that cannot be had leaves everything as it is.
+    configure("info", "socket = \"/proc/nowhere/control.sock\"\n");
+    daemon.signal("HUP");
+    while !home.read("log").unwrap().contains("stays where it is") {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    configure("info", &socket);
+    home.run(&["flush"], 0);
+    home.run(&["stop"], 0);
+    assert_eq!(daemon.code(), Some(0));
+    assert!(
+        !home.path("run/here.sock").exists() && !home.path("state/foldsync/control.sock").exists()
+    );
+}
+
+#[test]
 fn a_deep_rescan_reads_every_file_and_a_plain_one_none() {
     let home = Home::new("1h");
     for name in ["local/one", "local/two", "local/three"] {
@@ -378,13 +465,13 @@ fn a_reload_starts_new_pairs_and_leaves_the_others_running() {
     home.configure("[[pair]]\nname = 7\n");
     let said = home.run(&["reload"], 78);
     assert!(said.contains("the old configuration stays in force"), "{said}");
-    assert_eq!(home.runtime.block_on(home.client().status()).unwrap().pairs.len(), 2);
+    assert_eq!(home.follow.statuses().pairs.len(), 2);
 
     home.configure(&docs);
     let since = home.now();
     daemon.signal("HUP");
     home.await_event(since, "reload", |happening| matches!(happening, Happening::Reloaded));
-    assert_eq!(home.runtime.block_on(home.client().status()).unwrap().pairs.len(), 1);
+    assert_eq!(home.follow.statuses().pairs.len(), 1);
 }
 
 #[test]
@@ -403,6 +490,237 @@ fn a_pair_that_cannot_run_leaves_the_others_alone_and_comes_back_by_itself() {
     home.write("pics/photo", "light");
     home.run(&["flush"], 0);
     assert_eq!(home.read("store/photo").as_deref(), Some("light"));
+}
+
+// ---- telling other programs ----------------------------------------------------------------------
+
+/// What hooks told, in the order in which they were called.
+struct Told(Receiver<serde_json::Value>);
+
+impl Told {
+    /// A command that tells, as it stands in the configuration.
+    fn by_command(home: &Home) -> (Told, String) {
+        let pipe = home.path("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // Open for writing too, so that it never ends.
+        let file = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+        let (sender, told) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(file).lines() {
+                let _ = sender.send(serde_json::from_str(&line.unwrap()).unwrap());
+            }
+        });
+        let script = format!("echo \"$(cat)\" > '{}'", pipe.display());
+        (Told(told), format!("[\"sh\", \"-c\", {script:?}]"))
+    }
+
+    /// The same with an address.
+    fn by_webhook() -> (Told, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("\"http://{}/hook?key=secret\"", listener.local_addr().unwrap());
+        let (sender, told) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = sender.send(answer_post(stream.unwrap()));
+            }
+        });
+        (Told(told), address)
+    }
+
+    #[track_caller]
+    fn next(&self, hook: &str) -> serde_json::Value {
+        let told = self.0.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{hook} was not told"));
+        assert_eq!(told["hook"], hook, "{told}");
+        assert_eq!(told["pair"], "docs", "{told}");
+        told
+    }
+}
+
+fn answer_post(mut stream: TcpStream) -> serde_json::Value {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        head.push_str(&line);
+    }
+    assert!(head.starts_with("POST /hook?key=secret HTTP/1.1\r\n"), "{head}");
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[test]
+fn a_command_is_told_of_a_conflict_and_of_each_cycle_that_did_something() {
+    let home = Home::new("1h");
+    let (told, command) = Told::by_command(&home);
+    let docs = home.pair("docs", "local", "remote", "1h");
+    let hooks = format!("[hooks]\nafter_cycle = {command}\n");
+    home.configure(&format!("{docs}[pair.hooks]\non_conflict = {command}\n{hooks}"));
+    home.write("local/report", "base");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    let cycle = told.next("after_cycle");
+    assert_eq!((&cycle["detail"]["exit"], &cycle["message"]), (&0.into(), &"1 operation".into()));
+    assert_eq!(cycle["detail"]["operations"][0]["op"], "upload");
+    // Idle cycles are not worth a word: what is told next is the conflict.
+    home.run(&["flush"], 0);
+    home.run(&["pause"], 0);
+    home.write("local/report", "my version");
+    home.write("remote/report", "their longer version");
+    home.run(&["resume"], 0);
+    home.run(&["flush"], 3);
+    let conflict = told.next("on_conflict");
+    assert_eq!(conflict["detail"]["path"], "report");
+    assert!(conflict["detail"]["copy"].as_str().unwrap().starts_with("report.conflict-"));
+    assert_eq!(told.next("after_cycle")["detail"]["exit"], 3);
+}
+
+#[test]
+fn a_webhook_is_told_of_held_deletions_once_also_after_a_restart() {
+    let home = Home::new("1h");
+    let (told, address) = Told::by_webhook();
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("[hooks]\non_hold = {address}\non_conflict = {address}\n{docs}"));
+    for number in 0..30 {
+        home.write(&format!("local/f{number}"), "text");
+    }
+    home.write("local/stays", "text");
+    let daemon = home.start();
+    home.run(&["flush"], 0);
+    for number in 0..30 {
+        std::fs::remove_file(home.path(&format!("local/f{number}"))).unwrap();
+    }
+    home.run(&["flush"], 4);
+    let held = told.next("on_hold");
+    assert_eq!(held["detail"]["id"], home.status().held[0].id);
+    assert!(held["message"].as_str().unwrap().contains("foldsync held show"), "{held}");
+    home.run(&["flush"], 4);
+    drop(daemon);
+    let _daemon = home.start();
+    home.run(&["flush"], 4);
+    // Nothing more of it: the next thing that is told is another one.
+    home.run(&["pause"], 0);
+    home.write("local/stays", "my version");
+    home.write("remote/stays", "their longer version");
+    home.run(&["resume"], 0);
+    home.run(&["flush"], 4);
+    told.next("on_conflict");
+}
+
+#[test]
+fn hooks_that_hang_stall_neither_the_pair_nor_the_end_of_the_daemon() {
+    let home = Home::new("1h");
+    let docs = home.pair("docs", "local", "remote", "1h");
+    let hang = "[\"sleep\", \"100000\"]";
+    home.configure(&format!("[hooks]\nafter_cycle = {hang}\ntimeout = \"1d\"\n{docs}"));
+    let daemon = home.start();
+    for number in 0..10 {
+        home.write(&format!("local/f{number}"), "text");
+        home.run(&["flush"], 0);
+    }
+    assert_eq!(names(&home.path("remote")).len(), 10);
+    home.run(&["reload"], 0);
+    home.run(&["stop"], 0);
+    assert_eq!(daemon.code(), Some(0));
+}
+
+#[test]
+fn a_reload_applies_new_hooks_to_a_pair_that_goes_on() {
+    let home = Home::new("1h");
+    let daemon = home.start();
+    home.run(&["flush"], 0);
+    let cycles = home.status().totals.cycles;
+    let (told, address) = Told::by_webhook();
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("[hooks]\nafter_cycle = {address}\n{docs}"));
+    let since = home.now();
+    daemon.signal("HUP");
+    home.await_event(since, "reload", |happening| matches!(happening, Happening::Reloaded));
+    assert_eq!(home.status().totals.cycles, cycles, "the pair was started anew");
+    home.write("local/report", "text");
+    told.next("after_cycle");
+    home.configure(&format!("[hooks]\nafter_cycle = \"htps://x\"\n{docs}"));
+    assert!(home.run(&["reload"], 78).contains("neither a command nor an address"));
+}
+
+#[test]
+fn a_pair_that_stopped_is_told_once_and_not_at_each_retry() {
+    let home = Home::new("1h");
+    let (told, address) = Told::by_webhook();
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("[hooks]\non_error = {address}\nafter_cycle = {address}\n{docs}"));
+    std::fs::remove_dir(home.path("local")).unwrap();
+    let _daemon = home.start();
+    for _retry in 0..3 {
+        home.run(&["flush"], 7);
+    }
+    assert!(told.next("on_error")["message"].as_str().unwrap().contains("mkdir -p"));
+    std::fs::create_dir(home.path("local")).unwrap();
+    home.write("local/report", "text");
+    home.run(&["flush"], 0);
+    told.next("after_cycle");
+}
+
+#[test]
+fn a_pair_that_has_not_succeeded_for_too_long_is_told_once_and_noted() {
+    let home = Home::new("1h");
+    let (told, address) = Told::by_webhook();
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!(
+        "[daemon]\nalert_after = \"1s\"\n[hooks]\non_error = {address}\nafter_cycle = {address}\n{docs}"
+    ));
+    std::fs::rename(home.path("local"), home.path("elsewhere")).unwrap();
+    let _daemon = home.start();
+    told.next("on_error");
+    let silence = told.next("on_error");
+    assert!(silence["detail"]["silent_s"].as_u64().unwrap() >= 1, "{silence}");
+    let notes = home.status().notes;
+    assert!(notes.iter().any(|note| note.contains("nothing was synced")), "{notes:?}");
+    std::fs::rename(home.path("elsewhere"), home.path("local")).unwrap();
+    home.write("local/report", "text");
+    home.run(&["flush"], 0);
+    told.next("after_cycle");
+}
+
+// ---- not as well as it could be ------------------------------------------------------------------
+
+#[test]
+fn too_little_room_is_said_and_a_reload_changes_how_much_that_is() {
+    let home = Home::new("1h");
+    let docs = home.pair("docs", "local", "remote", "1h");
+    home.configure(&format!("[daemon]\nlow_space = \"100000T\"\n{docs}"));
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    assert_eq!(home.status().degraded, [Degraded::LowSpace]);
+    assert!(home.run(&["status"], 0).contains("are free for the local folder"));
+    home.configure(&format!("[daemon]\nlow_space = \"1\"\n{docs}"));
+    home.run(&["reload"], 0);
+    home.run(&["flush"], 0);
+    assert_eq!(home.status().degraded, []);
+}
+
+#[test]
+fn the_time_of_the_listing_is_that_of_the_last_look_at_the_remote() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    let listed_at = home.status().remote.listing_at.unwrap();
+    // A local change makes a cycle, but lists nothing remote. Times are told to the second.
+    while home.status().last_success.unwrap() <= listed_at {
+        let since = home.now();
+        home.write("local/report", &format!("{since}"));
+        home.await_operation(since, "upload", "report");
+        home.await_state(since, State::Idle);
+    }
+    let status = home.status();
+    assert_eq!((status.remote.listing_at, status.remote.listing_complete), (Some(listed_at), true));
+    home.run(&["flush"], 0);
+    assert!(home.status().remote.listing_at.unwrap() > listed_at);
 }
 
 // ---- guards --------------------------------------------------------------------------------------
@@ -491,6 +809,29 @@ fn a_conflict_is_resolved_through_the_daemon() {
     assert!(home.run(&["history"], 0).contains("conflict"));
 }
 
+#[test]
+fn the_journal_gets_priorities_and_no_times() {
+    use std::os::unix::fs::MetadataExt as _;
+    let home = Home::new("1h");
+    let docs = home.pair("docs", "local", "nowhere", "1h");
+    home.configure(&docs);
+    let log = std::fs::File::create(home.path("log")).unwrap();
+    let stat = log.metadata().unwrap();
+    let mut command = home.command(&["daemon"]);
+    command.env("JOURNAL_STREAM", format!("{}:{}", stat.dev(), stat.ino()));
+    let daemon = Daemon(command.stderr(log).spawn().unwrap());
+    let begun = std::time::Instant::now();
+    while !home.read("log").unwrap().contains("cannot run") {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.code(), Some(0));
+    let log = home.read("log").unwrap();
+    assert!(log.contains("<6>keeping pairs in sync\n"), "{log}");
+    assert!(log.contains("<4>the pair cannot run pair="), "{log}");
+}
+
 // ---- starting and ending -------------------------------------------------------------------------
 
 // CR-14
@@ -517,7 +858,7 @@ fn a_signal_or_a_request_ends_the_daemon_with_0_and_the_pair_is_consistent() {
             signal => daemon.signal(signal),
         }
         assert_eq!(daemon.code(), Some(0), "{end}");
-        let asked = home.runtime.block_on(home.client().status());
+        let asked = home.follow.runtime.block_on(home.follow.client.status());
         assert!(matches!(asked, Err(ClientError::NoDaemon(_))), "{asked:?}");
         home.run(&["sync", "--once"], 0);
         assert_eq!(names(&home.path("local")), names(&home.path("remote")), "{end}");

@@ -98,7 +98,7 @@ Examples:
   foldsync status ~/Documents/report.docx   one file
   foldsync status --check                   the exit code alone, for monitoring")]
     Status(StatusArgs),
-    /// Have the daemon leave a pair alone
+    /// Have the daemon leave a pair alone, also after a restart
     #[command(after_help = "\
 Examples:
   foldsync pause                            all pairs, until `foldsync resume`
@@ -125,6 +125,10 @@ Examples:
     /// End the daemon
     Stop,
     /// Have the daemon read its configuration again
+    ///
+    /// Pairs that are as before go on; their hooks, the level of the log and the place of the socket
+    /// change under them. If the new configuration is invalid, the old one stays in force. SIGHUP does
+    /// the same.
     Reload,
     /// Files that both sides changed, of which both versions were kept
     #[command(subcommand)]
@@ -177,7 +181,7 @@ impl Command {
     /// Whether it stays and keeps pairs in sync: its log is set up from the configuration.
     pub fn is_daemon(&self) -> bool {
         matches!(self, Command::Daemon(_))
-            || matches!(self, Command::Sync(args) if !args.once && !args.dry_run)
+            || matches!(self, Command::Sync(args) if !args.is_one_run())
     }
 }
 
@@ -274,12 +278,19 @@ pub struct StatusArgs {
     /// Show it again whenever something changes; on a terminal, live
     #[arg(long, conflicts_with_all = ["wait", "check"])]
     pub watch: bool,
-    /// Wait until the pairs are in sync or cannot get further, but no longer than DUR, and exit with
-    /// the code of that
+    /// Look at everything first, wait until the pairs are in sync or cannot get further, but no
+    /// longer than DUR, and exit with the code of that
     #[arg(long, value_name = "DUR", num_args = 0..=1, require_equals = true, default_missing_value = FOREVER)]
     pub wait: Option<Span>,
     #[command(flatten)]
     pub ad_hoc: AdHoc,
+}
+
+impl SyncArgs {
+    /// Without these flags it is what a service runs.
+    pub fn is_one_run(&self) -> bool {
+        self.once || self.dry_run
+    }
 }
 
 /// A pair for commands that are about one thing in it.

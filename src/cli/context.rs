@@ -1,6 +1,7 @@
 //! What every command starts from: flags, places, configuration, and the pairs that are meant.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -36,6 +37,10 @@ pub(super) struct Pair {
     pub(super) lock: PathBuf,
     /// Made by `--local` and `--remote`, not by the configuration.
     pub(super) ad_hoc: bool,
+    /// How long it may be without success before somebody is told.
+    pub(super) alert_after: Option<Duration>,
+    /// Less room than so many bytes is said.
+    pub(super) low_space: u64,
     /// The only one of its configuration.
     only: bool,
 }
@@ -53,6 +58,8 @@ impl Pair {
             state_db: state_dir.join(format!("{}.db", pair.name)),
             lock: state_dir.join(format!("{}.lock", pair.name)),
             ad_hoc: config.source.path.as_os_str().is_empty(),
+            alert_after: config.daemon.alert_after,
+            low_space: config.daemon.low_space,
             only: config.pairs.len() == 1,
         }
     }
@@ -221,6 +228,7 @@ impl Context {
         let mut pair = PairConfig::new(ad_hoc_name(&local, &spec), local, spec);
         pair.mode = flags.mode.unwrap_or(pair.mode);
         pair.conflict = flags.conflict.unwrap_or(pair.conflict);
+        pair.hooks = config.hooks.clone();
         config.source = crate::config::Source::default();
         config.pairs = vec![pair];
         Ok(config)

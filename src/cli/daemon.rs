@@ -2,15 +2,20 @@
 //!
 //! Opens what the configuration names and hands it to the daemon; signals are all it deals with.
 
+mod door;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::args::AdHoc;
+use super::conflicts;
 use super::connect::folder_of;
 use super::context::{Context, Pair};
 use super::exit::{Exit, Failure};
@@ -18,17 +23,18 @@ use super::interrupt::Interrupt;
 use super::last_run::LastRun;
 use super::logs;
 use super::progress::{Progress, Showing};
-use super::runner::{Extras, fresh_id};
-use super::{conflicts, text::printable};
+use super::runner::{Extras, exit_of, fresh_id};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{PairSpans, RemoteKind, RemoteSpec};
+use crate::config::{HookSet, PairSpans, RemoteKind, RemoteSpec};
 use crate::daemon::control::{Control as _, ControlError};
-use crate::daemon::keeper::{KeeperSettings, Refusal};
+use crate::daemon::keeper::{self, KeeperSettings, Refusal};
 use crate::daemon::notify::ServiceManager;
-use crate::daemon::status::{PairStatus, State, check_line};
-use crate::daemon::{Daemon, Member, Resolve, socket};
-use crate::engine::Summary;
+use crate::daemon::status::{Moment, PairStatus, State, check_line};
+use crate::daemon::{Daemon, Member, Resolve};
+use crate::engine::{Summary, SweepSettings};
 use crate::pair::{RunReport, Sides};
+use crate::store::HeldState;
+use door::Door;
 
 /// Between two looks at the whole local folder, behind the watcher.
 const RESCAN_EVERY: Duration = Duration::from_secs(3600);
@@ -41,9 +47,9 @@ pub(super) fn run(
     context: &Context,
 ) -> Result<Exit, Failure> {
     let pairs = context.pairs(names, ad_hoc)?;
-    logs::start(&context.global, Some(&context.daemon_settings().log));
+    let log = logs::start(&context.global, Some(&context.daemon_settings().log));
     let runtime = super::runtime()?;
-    let ended = runtime.block_on(keep(&pairs, names, ad_hoc, progress, context));
+    let ended = runtime.block_on(keep(&pairs, names, ad_hoc, progress, context, &log));
     // A thread that hangs in a disk or a name server is no reason to stay.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -55,44 +61,58 @@ async fn keep(
     ad_hoc: &AdHoc,
     progress: bool,
     context: &Context,
+    log: &logs::Log,
 ) -> Result<Exit, Failure> {
     let interrupt = Interrupt::listen();
     let interrupt = interrupt.map_err(|e| Failure::fatal(format!("listen to signals: {e}")))?;
     let stop = CancellationToken::new();
     let again = (context.clone(), names.to_vec(), ad_hoc.clone());
+    let (told, reloads) = watch::channel(());
     let read = move || {
         let (context, names, ad_hoc) = &again;
-        members(&context.pairs(names, ad_hoc)?)
+        let members = members(&context.pairs(names, ad_hoc)?)?;
+        told.send_replace(());
+        Ok(members)
     };
     let daemon = Arc::new(Daemon::new(Box::new(read), stop.clone()));
     daemon.start(members(pairs)?)?;
-    let places = context.sockets()?;
-    let place = places.first().expect("there is always the state folder");
-    let bound = socket::bind(place).map_err(|error| {
-        let exit = match &error {
-            socket::BindError::Running(_) => Exit::Busy,
-            socket::BindError::Foreign { .. }
-            | socket::BindError::OpenToOthers(_)
-            | socket::BindError::TooLong(_)
-            | socket::BindError::Io { .. } => Exit::Fatal,
-        };
-        Failure::new(exit, printable(&error.to_string()))
-    })?;
-    let closed = CancellationToken::new();
-    let served = tokio::spawn(socket::serve(bound, daemon.sources(), closed.clone()));
+    let mut door = Door::open(&place(context)?, &daemon)?;
+    let mut settings = Settings { context, log, door: &mut door, reloads };
     let showing = progress.then(|| {
         let status = daemon.sources().status;
         let read = move || status.borrow().pairs.clone();
         Showing::start(Progress::new(&context.global), read)
     });
-    let attended = attend(&daemon, &interrupt, &stop).await;
+    let attended = attend(&daemon, &interrupt, &stop, &mut settings).await;
     drop(showing);
     attended?;
     daemon.shut_down().await;
-    closed.cancel();
-    // Clients that do not read their answers are not waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
+    door.close().await;
     Ok(Exit::InSync)
+}
+
+/// Where the daemon answers.
+fn place(context: &Context) -> Result<PathBuf, Failure> {
+    let places = context.sockets()?;
+    Ok(places.into_iter().next().expect("there is always the state folder"))
+}
+
+/// What a reload changes besides the pairs.
+struct Settings<'a> {
+    context: &'a Context,
+    log: &'a logs::Log,
+    door: &'a mut Door,
+    reloads: watch::Receiver<()>,
+}
+
+impl Settings<'_> {
+    fn apply(&mut self, daemon: &Arc<Daemon>) {
+        self.log.set(&self.context.global, Some(&self.context.daemon_settings().log));
+        match place(self.context) {
+            Ok(place) => self.door.move_to(&place, daemon),
+            Err(failure) => tracing::error!(error = failure.message, "the socket stays"),
+        }
+    }
 }
 
 /// Until it is to end: keeps the service manager informed and listens to signals.
@@ -100,6 +120,7 @@ async fn attend(
     daemon: &Arc<Daemon>,
     interrupt: &Interrupt,
     stop: &CancellationToken,
+    settings: &mut Settings<'_>,
 ) -> Result<(), Failure> {
     let hangups = signal(SignalKind::hangup());
     let mut hangups = hangups.map_err(|e| Failure::fatal(format!("listen to SIGHUP: {e}")))?;
@@ -120,6 +141,7 @@ async fn attend(
                 }
                 manager.ready(&check_line(&status.borrow()));
             }
+            Ok(()) = settings.reloads.changed() => settings.apply(daemon),
             Ok(()) = status.changed() => {
                 manager.status(&check_line(&status.borrow_and_update()));
             }
@@ -146,11 +168,13 @@ fn member(pair: &Pair) -> Result<Member, Failure> {
         database: pair.state_db.clone(),
         local_root: pair.config.local.clone(),
         poll: pair.config.poll_interval,
+        sweep: sweep(pair),
         rescan: RESCAN_EVERY,
+        low_space: pair.low_space,
         fresh_id,
     };
     let (locked, opened, left) = (pair.clone(), pair.clone(), pair.clone());
-    let chores = pair.clone();
+    let (chores, succeeded) = (pair.clone(), pair.clone());
     Ok(Member {
         settings,
         status: first_status(pair),
@@ -163,6 +187,27 @@ fn member(pair: &Pair) -> Result<Member, Failure> {
             Box::pin(async move { pair.expire_trash().await })
         }),
         ended: Box::new(move |status, summary| record(&left, status, summary)),
+        succeeded: Arc::new(move |at| LastRun::record_success(&succeeded, at)),
+        hooks: pair.config.hooks.hooks(),
+        alert_after: pair.alert_after,
+    })
+}
+
+/// How a remote is swept whose listings cost requests. The other half of what the account may do is
+/// for the work itself.
+fn sweep(pair: &Pair) -> Option<SweepSettings> {
+    const PART: f64 = 0.5;
+    if folder_of(&pair.config.remote, pair.remote.as_ref()).is_some() {
+        return None;
+    }
+    let config = &pair.config;
+    let requests = pair.limits.requests_per_second * config.poll_interval.as_secs_f64() * PART;
+    Some(SweepSettings {
+        poll: config.poll_interval,
+        cold: config.poll_interval_max,
+        whole: config.sweep_interval,
+        // Saturates.
+        budget: requests as u32,
     })
 }
 
@@ -201,13 +246,20 @@ pub(super) fn first_status(pair: &Pair) -> PairStatus {
         RemoteSpec::Named { remote, path } => (Some(remote.clone()), format!("/{path}")),
         RemoteSpec::Dir(path) => (None, path.to_string_lossy().into_owned()),
     };
+    // What an earlier process left is not news.
+    if let Ok(Some(store)) = pair.records() {
+        status.last_success = LastRun::last_success(&store).map(Moment);
+        status.held = keeper::held_items(store.held(&[HeldState::Pending]).unwrap_or_default());
+    }
     status
 }
 
-/// Everything that a pair was started with. Where in the file it stands does not matter.
+/// Everything that a pair was started with. Where in the file it stands does not matter, and hooks
+/// can be changed while it runs.
 fn fingerprint(pair: &Pair) -> String {
     let mut config = pair.config.clone();
     config.spans = PairSpans::default();
+    config.hooks = HookSet::default();
     let remote = pair.remote.as_ref().map(|remote| {
         let secret = match &remote.kind {
             RemoteKind::Disktop { client_secret: Some(secret), .. } => secret.0.as_str(),
@@ -221,7 +273,7 @@ fn fingerprint(pair: &Pair) -> String {
         (&remote.kind, digest, &remote.limits, &remote.token_command, remote.allow_insecure)
     });
     let folder = folder_of(&pair.config.remote, pair.remote.as_ref());
-    format!("{config:?} {remote:?} {:?} {folder:?}", pair.limits)
+    format!("{config:?} {remote:?} {:?} {} {folder:?}", pair.limits, pair.low_space)
 }
 
 fn resolve(pair: &Pair) -> Arc<Resolve> {
@@ -240,10 +292,13 @@ fn record(pair: &Pair, status: &PairStatus, summary: Option<Summary>) {
     let requests = status.totals.requests;
     let (outcome, at) = match (summary, status.last_success) {
         (Some(summary), success) => {
-            let complete = success.filter(|_| summary.stop.is_none());
+            let all_done = matches!(exit_of(&summary), Exit::InSync | Exit::Remaining);
+            let complete = success.filter(|_| all_done);
             let report = RunReport { summary, set_aside: None, requests };
             (Ok(report), complete.map_or_else(|| SystemClock.now(), |moment| moment.0))
         }
+        // Nothing was done since the run before.
+        (None, _) if status.state == State::Paused => return,
         (None, _) => {
             let unknown = || "the pair did not come to rest".to_owned();
             let message = status.message.clone().unwrap_or_else(unknown);

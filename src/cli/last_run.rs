@@ -76,6 +76,20 @@ impl LastRun {
         }
     }
 
+    /// While a daemon runs: that everything that could be synced was. Nobody fails for that it is not
+    /// kept.
+    pub(super) fn record_success(pair: &Pair, at: Timestamp) {
+        let written = Store::edit_records(&pair.state_db).and_then(|store| match store {
+            Some(mut store) => {
+                store.write(|tx| tx.set_meta(SUCCESS_KEY, &at.seconds().to_string()))
+            }
+            None => Ok(()),
+        });
+        if let Err(error) = written {
+            tracing::warn!(pair = pair.config.name, %error, "the last success was not recorded");
+        }
+    }
+
     pub(super) fn read(store: &Store) -> Option<LastRun> {
         serde_json::from_str(&store.meta(KEY).ok()??).ok()
     }

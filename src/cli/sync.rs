@@ -34,7 +34,7 @@ struct Show {
 }
 
 pub(super) fn sync(args: &SyncArgs, context: &Context) -> Result<Exit, Failure> {
-    if !args.once && !args.dry_run {
+    if !args.is_one_run() {
         let of_one_run = args.json
             || args.force
             || args.max_delete.is_some()

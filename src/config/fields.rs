@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{is_secret, nearest, one_of};
 use super::units::{DeleteLimit, Span};
 use super::{Problem, TokenCommand};
+use crate::daemon::hooks::Target;
 
 type Value<'d> = &'d Spanned<DeValue<'d>>;
 
@@ -40,7 +41,9 @@ impl<'d, 'p> Fields<'d, 'p> {
     }
 
     fn value(&mut self, key: &'static str) -> Option<Value<'d>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.table.get(key)
     }
 
@@ -102,7 +105,7 @@ impl<'d, 'p> Fields<'d, 'p> {
     }
 
     pub(super) fn span(&mut self, key: &'static str, seconds_min: u64) -> Option<Duration> {
-        let at = self.table.get(key)?.span();
+        let at = self.value(key)?.span();
         let Span(duration) = self.parsed(key)?;
         let min = Duration::from_secs(seconds_min);
         if duration < min {
@@ -115,7 +118,7 @@ impl<'d, 'p> Fields<'d, 'p> {
 
     /// Text, or a bare number for the number alone.
     pub(super) fn delete_limit(&mut self, key: &'static str) -> Option<DeleteLimit> {
-        if self.table.get(key)?.get_ref().is_integer() {
+        if self.value(key)?.get_ref().is_integer() {
             let count = u64::try_from(self.integer(key, 0..=i64::MAX)?).ok();
             return Some(DeleteLimit { share_percent: None, count });
         }
@@ -214,10 +217,47 @@ impl<'d, 'p> Fields<'d, 'p> {
 
     /// A shell line, or a list of the program and its arguments.
     pub(super) fn token_command(&mut self, key: &'static str) -> Option<TokenCommand> {
-        if self.table.get(key)?.get_ref().is_array() {
+        if self.value(key)?.get_ref().is_array() {
             return self.texts(key).map(TokenCommand::Argv);
         }
         self.plain(key).map(TokenCommand::Shell)
+    }
+
+    /// A list of a program and its arguments, the address of a webhook, or `off`: `Some(None)`.
+    pub(super) fn hook(&mut self, key: &'static str) -> Option<Option<Target>> {
+        const FORM: &str = "write [\"PROGRAM\", \"ARGUMENT\"], \"https://HOST/PATH\" or \"off\"";
+        let value = self.value(key)?;
+        if value.get_ref().is_array() {
+            let argv = self.texts(key)?;
+            if argv.first().is_none_or(String::is_empty) {
+                let message = format!("`{key}` names no program");
+                self.problem(Problem::error(value.span(), message).help(FORM));
+                return None;
+            }
+            return Some(Some(Target::Command(argv)));
+        }
+        let (text, at) = self.text(key)?;
+        if text == "off" {
+            return Some(None);
+        }
+        let url = super::hooks::webhook(&text);
+        if url.is_none() {
+            let message = format!("`{key}` is neither a command nor an address");
+            self.problem(Problem::error(at, message).help(FORM));
+        }
+        Some(Some(Target::Webhook(url?)))
+    }
+
+    /// A duration of at least `seconds_min`, or `off`: `Some(None)`.
+    pub(super) fn span_or_off(
+        &mut self,
+        key: &'static str,
+        seconds_min: u64,
+    ) -> Option<Option<Duration>> {
+        if self.value(key)?.get_ref().as_str() == Some("off") {
+            return Some(None);
+        }
+        self.span(key, seconds_min).map(Some)
     }
 
     /// An absolute path, or one below `~`.

@@ -5,6 +5,7 @@
 
 pub mod check;
 mod fields;
+pub mod hooks;
 pub mod locate;
 pub mod problem;
 mod read;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use crate::plan::{ConflictPolicy, Mode};
 use crate::tree::RelPath;
 
+pub use hooks::HookSet;
 pub use problem::{Problem, Severity, Source};
 use units::{DeleteLimit, Timetable};
 
@@ -56,6 +58,7 @@ pub struct Config {
     pub source: Source,
     pub daemon: Daemon,
     pub limits: Limits,
+    pub hooks: HookSet,
     pub remotes: BTreeMap<String, RemoteConfig>,
     /// In the order of the file.
     pub pairs: Vec<PairConfig>,
@@ -66,11 +69,16 @@ pub struct Daemon {
     /// `off`, `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
     pub socket: Option<PathBuf>,
+    /// How long a pair may be without success before somebody is told.
+    pub alert_after: Option<Duration>,
+    /// Less room than so many bytes on the disk of a local folder is said.
+    pub low_space: u64,
 }
 
 impl Default for Daemon {
     fn default() -> Daemon {
-        Daemon { log: "info".to_owned(), socket: None }
+        let alert_after = Some(Duration::from_secs(26 * 3600));
+        Daemon { log: "info".to_owned(), socket: None, alert_after, low_space: 256 << 20 }
     }
 }
 
@@ -236,12 +244,18 @@ pub struct PairConfig {
     pub remote: RemoteSpec,
     pub mode: Mode,
     pub poll_interval: Duration,
+    /// How long a folder of a service may go unlisted in which nothing changes.
+    pub poll_interval_max: Duration,
+    /// How long a service may go without being listed as a whole.
+    pub sweep_interval: Duration,
     pub settle: Duration,
     pub ignore: Vec<String>,
     pub conflict: ConflictPolicy,
     pub max_delete: DeleteLimit,
     pub trash_keep: Duration,
     pub symlinks_follow: bool,
+    /// The file's hooks with this pair's own on top.
+    pub hooks: HookSet,
     pub spans: PairSpans,
 }
 
@@ -254,12 +268,15 @@ impl PairConfig {
             remote,
             mode: Mode::TwoWay,
             poll_interval: Duration::from_secs(60),
+            poll_interval_max: Duration::from_secs(15 * 60),
+            sweep_interval: Duration::from_secs(3600),
             settle: Duration::from_secs(2),
             ignore: Vec::new(),
             conflict: ConflictPolicy::KeepBoth,
             max_delete: DeleteLimit::default(),
             trash_keep: Duration::from_secs(30 * 24 * 3600),
             symlinks_follow: false,
+            hooks: HookSet::default(),
             spans: PairSpans::default(),
         }
     }

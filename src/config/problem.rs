@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::cli::text::printable;
+use crate::daemon::hooks::Occasion;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -131,9 +132,14 @@ pub(super) fn is_secret(key: &str) -> bool {
     secret && !key.ends_with("_command")
 }
 
+/// Addresses of webhooks and arguments of commands let others in.
+fn is_hook(key: &str) -> bool {
+    Occasion::ALL.iter().any(|on| key.trim() == on.word())
+}
+
 fn hide_secret(line: &str) -> String {
     match line.split_once('=') {
-        Some((key, _)) if is_secret(key) => format!("{key}= …"),
+        Some((key, _)) if is_secret(key) || is_hook(key) => format!("{key}= …"),
         _ => line.to_owned(),
     }
 }

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::fields::Fields;
+use super::hooks;
 use super::problem::nearest;
+use super::units::Size;
 use super::{
-    CONFLICT_POLICIES, Config, Daemon, Limits, MODES, PairConfig, PairSpans, Problem, REMOTE_KINDS,
-    RemoteConfig, RemoteKind, RemoteSpec, Secret, Source, UPLOAD_MODES, UploadMode,
+    CONFLICT_POLICIES, Config, Daemon, HookSet, Limits, MODES, PairConfig, PairSpans, Problem,
+    REMOTE_KINDS, RemoteConfig, RemoteKind, RemoteSpec, Secret, Source, UPLOAD_MODES, UploadMode,
 };
 
 pub(super) fn read(source: Source, home: Option<&Path>) -> (Config, Vec<Problem>) {
@@ -31,6 +33,7 @@ pub(super) fn read(source: Source, home: Option<&Path>) -> (Config, Vec<Problem>
     let mut top = Fields::new(document.get_ref(), String::new(), 0..0, &mut problems);
     let daemon = top.table("daemon");
     let limits = top.table("limits");
+    let hooks = top.table("hooks");
     let remotes = top.table("remotes");
     let pairs = top.tables("pair");
     top.finish();
@@ -48,12 +51,13 @@ pub(super) fn read(source: Source, home: Option<&Path>) -> (Config, Vec<Problem>
         let fields = Fields::new(table, "[limits]".into(), at, &mut problems);
         config.limits = read_limits(fields, Limits::default());
     }
+    config.hooks = hooks::of_table(hooks, "[hooks]", &config.hooks, &mut problems);
     if let Some((table, _)) = remotes {
         config.remotes = read_remotes(table, &config.limits, home, &mut problems);
     }
     for (table, at) in pairs {
         let fields = Fields::new(table, "[[pair]]".into(), at, &mut problems);
-        config.pairs.extend(read_pair(fields, &defined, home));
+        config.pairs.extend(read_pair(fields, &defined, &config.hooks, home));
     }
     repeated_names(&config.pairs, &mut problems);
     problems.sort_by_key(|problem| problem.at.as_ref().map(|at| at.start));
@@ -87,6 +91,8 @@ fn read_daemon(mut fields: Fields<'_, '_>, home: Option<&Path>) -> Daemon {
         }
     }
     daemon.socket = fields.path("socket", home).map(|(path, _)| path);
+    daemon.alert_after = fields.span_or_off("alert_after", 1).unwrap_or(daemon.alert_after);
+    daemon.low_space = fields.parsed("low_space").map_or(daemon.low_space, |Size(bytes)| bytes);
     fields.finish();
     daemon
 }
@@ -204,6 +210,7 @@ fn read_remote(
 fn read_pair(
     mut fields: Fields<'_, '_>,
     defined: &[&str],
+    hooks: &HookSet,
     home: Option<&Path>,
 ) -> Option<PairConfig> {
     let name = fields.required_text("name");
@@ -225,13 +232,17 @@ fn read_pair(
     pair.mode = fields.word("mode", &MODES).unwrap_or(pair.mode);
     pair.conflict = fields.word("conflict", &CONFLICT_POLICIES).unwrap_or(pair.conflict);
     pair.poll_interval = fields.span("poll_interval", 1).unwrap_or(pair.poll_interval);
+    pair.poll_interval_max = fields.span("poll_interval_max", 1).unwrap_or(pair.poll_interval_max);
+    pair.sweep_interval = fields.span("sweep_interval", 1).unwrap_or(pair.sweep_interval);
     pair.settle = fields.span("settle", 0).unwrap_or(pair.settle);
     pair.trash_keep = fields.span("trash_keep", 0).unwrap_or(pair.trash_keep);
     pair.ignore = fields.texts("ignore").unwrap_or_default();
     pair.max_delete = fields.delete_limit("max_delete").unwrap_or(pair.max_delete);
     pair.symlinks_follow =
         fields.word("symlinks", &[("skip", false), ("follow", true)]).unwrap_or(false);
-    fields.finish();
+    let own_hooks = fields.table("hooks");
+    let problems = fields.finish();
+    pair.hooks = hooks::of_table(own_hooks, "[pair.hooks]", hooks, problems);
     usable.then_some(pair)
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use toml::Value;
 
-use super::units::Span;
+use super::units::{Size, Span};
 use super::{
     CONFLICT_POLICIES, Config, Limits, MODES, PairConfig, RemoteConfig, RemoteKind, TokenCommand,
     UPLOAD_MODES, word_of,
@@ -16,8 +16,13 @@ pub(super) fn show(config: &Config) -> String {
     if let Some(socket) = &config.daemon.socket {
         out.text("socket", &socket.to_string_lossy());
     }
+    let alert = config.daemon.alert_after.map(|after| Span(after).to_string());
+    out.text("alert_after", &alert.unwrap_or_else(|| "off".to_owned()));
+    out.text("low_space", &Size(config.daemon.low_space).to_string());
     out.title("[limits]");
     limits(&mut out, &config.limits);
+    out.title("[hooks]");
+    config.hooks.rows().into_iter().for_each(|(key, value)| out.value(key, value));
     for (name, remote) in &config.remotes {
         out.title(&format!("[remotes.{name}]"));
         remote_table(&mut out, remote);
@@ -27,6 +32,10 @@ pub(super) fn show(config: &Config) -> String {
     for pair in &config.pairs {
         out.title("[[pair]]");
         pair_table(&mut out, pair);
+        if pair.hooks != config.hooks {
+            out.title("[pair.hooks]");
+            pair.hooks.rows().into_iter().for_each(|(key, value)| out.value(key, value));
+        }
     }
     out.0
 }
@@ -113,6 +122,8 @@ fn pair_table(out: &mut Table, pair: &PairConfig) {
     out.text("remote", &pair.remote.to_string());
     out.text("mode", word_of(&MODES, &pair.mode));
     out.text("poll_interval", &Span(pair.poll_interval).to_string());
+    out.text("poll_interval_max", &Span(pair.poll_interval_max).to_string());
+    out.text("sweep_interval", &Span(pair.sweep_interval).to_string());
     out.text("settle", &Span(pair.settle).to_string());
     out.texts("ignore", &pair.ignore);
     out.text("conflict", word_of(&CONFLICT_POLICIES, &pair.conflict));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::bell::Bell;
 use super::events::{EventLog, Happening};
 use super::status::{DaemonStatus, OpCount, PairStatus};
 use crate::cli::text::printable;
@@ -82,12 +83,13 @@ fn changes(old: &PairStatus, new: &PairStatus) -> Vec<Happening> {
     happened
 }
 
-/// Makes events, log lines and counts of a pair's operations.
+/// Makes events, log lines and counts of a pair's operations, and rings for other programs.
 pub(super) struct Clerk {
     pub(super) pair: String,
     pub(super) board: Arc<Board>,
     pub(super) counts: Mutex<Vec<OpCount>>,
     pub(super) meter: Arc<Meter>,
+    pub(super) bell: Bell,
 }
 
 impl Clerk {
@@ -99,8 +101,18 @@ impl Clerk {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         status.totals.operations.clone_from(&counts);
         drop(counts);
+        let now = SystemClock.now();
+        status.notes.extend(self.bell.silence(&status, now));
+        self.bell.hear(&status, now);
         self.board.put(status);
         reading.is_lively()
+    }
+
+    /// Looks whether the pair has been without success for too long.
+    pub(super) fn watch_over(&self, status: &PairStatus) {
+        if self.bell.watch_over(status, SystemClock.now()) {
+            self.put_up(status.clone());
+        }
     }
 
     fn count(&self, op: OpKind, result: OpResult) {
@@ -130,6 +142,7 @@ impl Observer for Clerk {
         if let (OpKind::Conflict, OpResult::Done, Some(copy)) =
             (report.op, report.result, &report.to)
         {
+            self.bell.conflict(report, copy, SystemClock.now());
             let (path, copy) = (report.path.clone(), copy.clone());
             self.board.tell(Happening::Conflict { pair: pair.to_owned(), path, copy });
         }

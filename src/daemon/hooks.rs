@@ -38,6 +38,14 @@ pub enum Occasion {
 }
 
 impl Occasion {
+    pub const ALL: [Occasion; 5] = [
+        Occasion::OnConflict,
+        Occasion::OnHold,
+        Occasion::OnAuthExpired,
+        Occasion::OnError,
+        Occasion::AfterCycle,
+    ];
+
     pub fn word(self) -> &'static str {
         match self {
             Occasion::OnConflict => "on_conflict",
@@ -49,12 +57,28 @@ impl Occasion {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     /// Program and arguments; no shell.
     Command(Vec<String>),
     /// Gets the JSON by POST. The address may hold a secret: only its host is ever logged.
     Webhook(Url),
+}
+
+impl Target {
+    /// What may be shown of it.
+    fn name(&self) -> &str {
+        match self {
+            Target::Command(argv) => argv.first().map(String::as_str).unwrap_or_default(),
+            Target::Webhook(url) => url.host_str().unwrap_or_default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Target({})", self.name())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,16 +203,11 @@ impl Runner {
 
     async fn run(&self, at: usize, call: &Call, json: &str) {
         let Some(hook) = self.hooks.get(at) else { return };
-        let (result, target) = match &hook.target {
-            Target::Command(argv) => {
-                let program = argv.first().cloned().unwrap_or_default();
-                (self.command(argv, hook.limit, call, json).await, program)
-            }
-            Target::Webhook(url) => {
-                let host = url.host_str().unwrap_or_default().to_owned();
-                (post(url, hook.limit, json).await, host)
-            }
+        let result = match &hook.target {
+            Target::Command(argv) => self.command(argv, hook.limit, call, json).await,
+            Target::Webhook(url) => post(url, hook.limit, json).await,
         };
+        let target = hook.target.name();
         let (hook, pair) = (call.on.word(), &call.pair);
         match result {
             Ok(()) => tracing::debug!(hook, pair, target, "a hook ran"),
@@ -269,20 +288,32 @@ async fn post(url: &Url, limit: Duration, json: &str) -> Result<(), HookError> {
     if status.is_success() { Ok(()) } else { Err(HookError::Answer(status)) }
 }
 
-/// Notices that a pair has not succeeded for too long, and says so again after each such while.
+/// Notices that a pair has not succeeded for too long, and says so once until it does.
 #[derive(Debug)]
 pub struct DeadMan {
     after: Duration,
-    last_alert: Option<Timestamp>,
+    /// What was last known to have succeeded when somebody was told.
+    told: Option<Timestamp>,
 }
 
 impl DeadMan {
     pub fn new(after: Duration) -> DeadMan {
-        DeadMan { after, last_alert: None }
+        DeadMan { after, told: None }
     }
 
-    /// How long nothing has succeeded, if it is time to say so. `started` counts where there was no
+    /// How long nothing has succeeded, if that is too long. `started` counts where there was no
     /// success yet.
+    pub fn silence(
+        &self,
+        last_success: Option<Timestamp>,
+        started: Timestamp,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let silent = now.since(last_success.unwrap_or(started));
+        (silent >= self.after).then_some(silent)
+    }
+
+    /// The same, but only once until something succeeds.
     pub fn check(
         &mut self,
         last_success: Option<Timestamp>,
@@ -290,13 +321,8 @@ impl DeadMan {
         now: Timestamp,
     ) -> Option<Duration> {
         let alive = last_success.unwrap_or(started);
-        let silent = now.since(alive);
-        let since_alert = now.since(self.last_alert.map_or(alive, |at| at.max(alive)));
-        if silent < self.after || since_alert < self.after {
-            return None;
-        }
-        self.last_alert = Some(now);
-        Some(silent)
+        let silent = self.silence(last_success, started, now)?;
+        (self.told.replace(alive) != Some(alive)).then_some(silent)
     }
 }
 

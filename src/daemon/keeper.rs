@@ -7,21 +7,26 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::health::Vitals;
+use super::pause::Pause;
+use super::pulse::{BEAT, Pulse};
 use super::status::{
     FailedItem, HeldItem, Moment, PairStatus, Pending, Progress, State, Totals, Watch,
 };
 use super::watched::WatchedFs;
-use crate::clock::Timestamp;
+use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::drive::{Driver, Observer};
-use crate::engine::{Event, LookAt, Summary};
+use crate::engine::{Event, LookAt, Records, Sight, Summary, SweepSettings};
 use crate::local::ignore::Rules;
 use crate::local::watch::{Degraded, Settings as WatchSettings, Sighting, Watcher};
 use crate::pair::{self, Conduct, PairSettings, RunError, Sides};
 use crate::store::{HeldRow, HeldState, Store};
-use crate::tree::Side;
+use crate::tree::{RelPath, Side};
 
 /// How one pair is kept.
 #[derive(Clone)]
@@ -30,10 +35,14 @@ pub struct KeeperSettings {
     pub database: PathBuf,
     /// Absolute; what is watched.
     pub local_root: PathBuf,
-    /// Between two looks at the whole remote.
+    /// Between two looks at the remote.
     pub poll: Duration,
+    /// What these looks list, if not everything.
+    pub sweep: Option<SweepSettings>,
     /// Between two looks at the whole local folder, behind the watcher.
     pub rescan: Duration,
+    /// Less room than so many bytes is said.
+    pub low_space: u64,
     /// A new identity, used only if the pair has none.
     pub fresh_id: String,
 }
@@ -42,7 +51,7 @@ pub struct KeeperSettings {
 pub type OpenSides = Box<dyn Fn() -> Result<Sides, Refusal> + Send + Sync>;
 
 /// Why the sides could not be opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub state: State,
     pub message: String,
@@ -61,27 +70,6 @@ pub enum Order {
     Rescan {
         deep: bool,
     },
-}
-
-/// Whether cycles are begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pause {
-    Off,
-    Until(Timestamp),
-    UntilResumed,
-}
-
-impl Pause {
-    fn is_on(self) -> bool {
-        self != Pause::Off
-    }
-
-    fn ends(self) -> Option<Timestamp> {
-        match self {
-            Pause::Until(at) => Some(at),
-            Pause::Off | Pause::UntilResumed => None,
-        }
-    }
 }
 
 /// Waits between attempts on a pair that cannot run.
@@ -103,6 +91,9 @@ pub struct Keeper {
     flushes: Vec<oneshot::Sender<PairStatus>>,
     /// Of the last cycle that came to rest; `None` if the pair could not run since.
     last: Option<Summary>,
+    /// What the log was told since a cycle ended.
+    refused: Option<Refusal>,
+    began: Timestamp,
 }
 
 /// Why a pair stopped being tended.
@@ -115,6 +106,7 @@ enum Ended {
 struct Desk {
     watcher: Option<Arc<Watcher>>,
     sightings: Option<mpsc::Receiver<Sighting>>,
+    hints: BoxStream<'static, Vec<RelPath>>,
     rules: Arc<RwLock<Rules>>,
     next_poll: Timestamp,
     next_rescan: Timestamp,
@@ -126,6 +118,8 @@ struct Desk {
     untold: bool,
     /// What earlier lives of the engine amount to.
     earlier: Totals,
+    vitals: Vitals,
+    pulse: Pulse,
 }
 
 /// What woke the loop.
@@ -133,6 +127,8 @@ enum Wake {
     Stop,
     Order(Option<Order>),
     Sighting(Option<Sighting>),
+    /// The remote says that something changed in folders.
+    Hint(Vec<RelPath>),
     Timer,
     Engine,
 }
@@ -146,13 +142,29 @@ impl Keeper {
         stop: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Keeper {
-        let (pause, flushes, last) = (Pause::Off, Vec::new(), None);
-        Keeper { settings, open, orders, status, stop, observer, pause, flushes, last }
+        Keeper {
+            settings,
+            open,
+            orders,
+            status,
+            stop,
+            observer,
+            pause: Pause::Off,
+            flushes: Vec::new(),
+            last: None,
+            refused: None,
+            began: SystemClock.now(),
+        }
     }
 
     /// Returns when `stop` is cancelled, with everything in a consistent state, and says how the
     /// last cycle left the pair.
     pub async fn run(mut self) -> Option<Summary> {
+        self.pause = Pause::recall(&self.settings.database, self.now());
+        if self.pause.is_on() {
+            self.tell_pause();
+            self.wait_for_retry(Duration::ZERO).await;
+        }
         let mut wait = RETRY_MIN;
         while !self.stop.is_cancelled() {
             let cycles = self.status.borrow().totals.cycles;
@@ -160,12 +172,14 @@ impl Keeper {
                 Ended::Stopped => break,
                 Ended::Failed(refusal) => {
                     self.last = None;
-                    self.tell_refusal(refusal);
-                    self.answer_flushes();
                     if self.status.borrow().totals.cycles > cycles {
                         wait = RETRY_MIN;
+                        self.refused = None;
                     }
-                    self.wait_for_retry(wait).await;
+                    let wait_max = self.wait_max(refusal.state);
+                    self.tell_refusal(refusal);
+                    self.answer_flushes();
+                    self.wait_for_retry(wait.min(wait_max)).await;
                     wait = (wait * 2).min(RETRY_MAX);
                 }
             }
@@ -173,14 +187,34 @@ impl Keeper {
         self.last
     }
 
-    fn tell_refusal(&self, refusal: Refusal) {
+    /// A network that is back is noticed as soon as a change would be.
+    fn wait_max(&self, state: State) -> Duration {
+        match state {
+            State::Offline => self.settings.poll.clamp(RETRY_MIN, RETRY_MAX),
+            State::AuthExpired
+            | State::Error
+            | State::Held
+            | State::Idle
+            | State::Scanning
+            | State::Planning
+            | State::Syncing
+            | State::Waiting
+            | State::Paused => RETRY_MAX,
+        }
+    }
+
+    /// Says it to people, and to the log the first time.
+    fn tell_refusal(&mut self, refusal: Refusal) {
         let now = self.now();
-        tracing::warn!(
-            pair = self.name(),
-            state = refusal.state.word(),
-            error = refusal.message,
-            "the pair cannot run"
-        );
+        if self.refused.as_ref() != Some(&refusal) {
+            tracing::warn!(
+                pair = self.name(),
+                state = refusal.state.word(),
+                error = refusal.message,
+                "the pair cannot run"
+            );
+            self.refused = Some(refusal.clone());
+        }
         // A guard that stopped the pair at its start wrote down what a person can approve.
         let store = Store::open_records(&self.settings.database).ok().flatten();
         let held = store.and_then(|store| store.held(&[HeldState::Pending]).ok());
@@ -193,9 +227,22 @@ impl Keeper {
             status.progress = None;
             status.local.watch = Watch::Off;
             status.next_poll = None;
-            status.degraded.clear();
-            status.notes.clear();
+            let vitals = Vitals {
+                listing_age: self.listing_age(status, now),
+                listing_age_max: self.listing_age_max(Duration::ZERO),
+                ..Vitals::default()
+            };
+            (status.degraded, status.notes) = vitals.judge();
         });
+    }
+
+    fn listing_age(&self, status: &PairStatus, now: Timestamp) -> Duration {
+        now.since(status.remote.listing_at.map_or(self.began, |at| at.0))
+    }
+
+    /// A listing that is older should have been replaced long ago.
+    fn listing_age_max(&self, round: Duration) -> Duration {
+        3 * (self.settings.poll + round)
     }
 
     fn answer_flushes(&mut self) {
@@ -210,25 +257,31 @@ impl Keeper {
     }
 
     fn now(&self) -> Timestamp {
-        use crate::clock::Clock as _;
-        crate::clock::SystemClock.now()
+        SystemClock.now()
     }
 
     /// A person's order cuts the wait short. A pause lasts through it.
     async fn wait_for_retry(&mut self, wait: Duration) {
         let retry = self.now().plus(wait);
+        let mut pulse = Pulse::new(self.now());
         loop {
             let until = match self.pause {
                 Pause::Off => Some(retry),
                 Pause::Until(at) => Some(at),
                 Pause::UntilResumed => None,
             };
-            let nap = until.map(|at| at.since(self.now())).unwrap_or_default();
+            let nap = until.map(|at| at.since(self.now())).unwrap_or_default().min(BEAT);
             let order = tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(nap), if until.is_some() => {
-                    self.pause = Pause::Off;
-                    return;
+                    let now = self.now();
+                    // The network may be another one after a sleep.
+                    let jumped = pulse.jumped(now) && !self.pause.is_on();
+                    if jumped || until.is_some_and(|at| at <= now) {
+                        self.end_pause();
+                        return;
+                    }
+                    continue;
                 }
                 order = self.orders.recv() => order,
             };
@@ -237,11 +290,7 @@ impl Keeper {
                 None => return self.stop.cancel(),
                 Some(Order::Pause(span)) => {
                     self.set_pause(span);
-                    let now = self.now();
-                    self.status.send_modify(|status| {
-                        status.enter(State::Paused, now);
-                        status.paused_until = self.pause.ends().map(Moment);
-                    });
+                    self.tell_pause();
                 }
                 Some(Order::Flush(answer)) => {
                     self.flushes.push(answer);
@@ -252,15 +301,38 @@ impl Keeper {
                 }
                 Some(Order::Rescan { .. }) if self.pause.is_on() => {}
                 Some(Order::Resume | Order::Rescan { .. }) => {
-                    self.pause = Pause::Off;
+                    self.end_pause();
                     return;
                 }
             }
         }
     }
 
+    // ---- pauses -------------------------------------------------------------------------------
+
     fn set_pause(&mut self, span: Option<Duration>) {
-        self.pause = span.map_or(Pause::UntilResumed, |span| Pause::Until(self.now().plus(span)));
+        self.pause = Pause::new(span, self.now());
+        self.keep_pause();
+    }
+
+    fn end_pause(&mut self) {
+        if std::mem::replace(&mut self.pause, Pause::Off).is_on() {
+            self.keep_pause();
+        }
+    }
+
+    fn keep_pause(&self) {
+        if let Err(error) = self.pause.keep(&self.settings.database) {
+            tracing::warn!(pair = self.name(), %error, "a restart will not know of the pause");
+        }
+    }
+
+    fn tell_pause(&self) {
+        let now = self.now();
+        self.status.send_modify(|status| {
+            status.enter(State::Paused, now);
+            status.paused_until = self.pause.ends().map(Moment);
+        });
     }
 
     // ---- one life of an engine ---------------------------------------------------------------
@@ -288,6 +360,9 @@ impl Keeper {
             Ok(started) => started.driver,
             Err(error) => return Ended::Failed(refusal(&error)),
         };
+        if let Some(sweep) = &self.settings.sweep {
+            driver.engine.adapt(sweep.clone());
+        }
         match self.cycles(&mut driver, &sides, &mut desk).await {
             Ok(()) => Ended::Stopped,
             Err(error) => Ended::Failed(refusal(&error)),
@@ -298,7 +373,7 @@ impl Keeper {
     fn watch(&self, sides: Sides, rules: Arc<RwLock<Rules>>) -> (Sides, Desk) {
         let clock = Arc::clone(&sides.clock);
         let known = Arc::clone(&rules);
-        let ignored = Box::new(move |path: &crate::tree::RelPath, kind| {
+        let ignored = Box::new(move |path: &RelPath, kind| {
             let rules = known.read().unwrap_or_else(PoisonError::into_inner);
             rules.is_ignored(path, kind).is_some()
         });
@@ -309,6 +384,7 @@ impl Keeper {
         let mut desk = Desk {
             watcher: None,
             sightings: None,
+            hints: sides.remote.hints().chain(stream::pending()).boxed(),
             rules,
             next_poll: now.plus(self.settings.poll),
             next_rescan: now.plus(self.settings.rescan),
@@ -316,6 +392,8 @@ impl Keeper {
             published: None,
             untold: false,
             earlier: self.status.borrow().totals.clone(),
+            pulse: Pulse::new(now),
+            vitals: Vitals { free_min: self.settings.low_space, ..Vitals::default() },
         };
         match Watcher::start(settings) {
             Ok((watcher, sightings)) => {
@@ -327,6 +405,7 @@ impl Keeper {
             }
             Err(error) => {
                 tracing::warn!(pair = self.name(), %error, "no watcher: changes are polled for");
+                desk.vitals.polling = Some(format!("polling: {error}"));
                 (sides, desk)
             }
         }
@@ -349,6 +428,7 @@ impl Keeper {
                     driver.engine.rules().clone();
                 rested = true;
                 desk.ended_at_rest = driver.engine.totals().operations();
+                desk.vitals.free = free(sides).await;
                 self.publish(driver, sides, desk, Some(&summary));
                 self.last = Some(summary);
                 self.answer_flushes();
@@ -365,17 +445,22 @@ impl Keeper {
                     driver.tell(Event::Interrupt);
                 }
                 Wake::Order(Some(order)) => {
-                    rested &= !self.obey(order, driver, sides, desk)?;
+                    rested &= !self.obey(order, driver, sides, desk, rested)?;
                 }
                 Wake::Sighting(Some(sighting)) if !self.pause.is_on() => {
                     begin(driver, &mut rested)?;
                     driver.tell(Event::Look { side: Side::Local, at: look_at(sighting) });
                 }
+                Wake::Hint(folders) if !self.pause.is_on() => {
+                    begin(driver, &mut rested)?;
+                    driver.tell(Event::Look { side: Side::Remote, at: LookAt::Folders(folders) });
+                }
                 Wake::Timer => self.on_time(driver, sides, desk, &mut rested)?,
                 // Nobody can give orders any more, or nothing is watched any more.
                 Wake::Order(None) => stopping = true,
                 Wake::Sighting(None) => desk.sightings = None,
-                Wake::Sighting(Some(_)) | Wake::Engine => {}
+                // The end of a pause looks at everything.
+                Wake::Sighting(Some(_)) | Wake::Hint(_) | Wake::Engine => {}
             }
         }
     }
@@ -388,7 +473,7 @@ impl Keeper {
         rested: bool,
         stopping: bool,
     ) -> Wake {
-        let timer = self.next_timer(desk).since(sides.clock.now());
+        let timer = self.next_timer(desk).since(sides.clock.now()).min(BEAT);
         let sighted = async {
             match &mut desk.sightings {
                 Some(sightings) => sightings.recv().await,
@@ -402,6 +487,7 @@ impl Keeper {
             () = driver.wait(), if !rested => Wake::Engine,
             () = sides.clock.sleep(PUBLISH_EVERY), if desk.untold => Wake::Engine,
             sighting = sighted, if !stopping => Wake::Sighting(sighting),
+            Some(folders) = desk.hints.next(), if !stopping => Wake::Hint(folders),
             () = sides.clock.sleep(timer), if !stopping => Wake::Timer,
         }
     }
@@ -422,6 +508,15 @@ impl Keeper {
         rested: &mut bool,
     ) -> Result<(), RunError> {
         let now = sides.clock.now();
+        if desk.pulse.jumped(now) {
+            // Whatever happened while the computer slept, nobody told us.
+            tracing::info!(pair = self.name(), "the clock jumped: everything is looked at again");
+            desk.push_timers(&self.settings, now);
+            if !self.pause.is_on() {
+                *rested = false;
+                return self.look_at_all(driver, desk, now);
+            }
+        }
         match self.pause {
             Pause::UntilResumed => {
                 desk.push_timers(&self.settings, now);
@@ -429,7 +524,7 @@ impl Keeper {
             }
             Pause::Until(at) if at > now => return Ok(()),
             Pause::Until(_) => {
-                self.pause = Pause::Off;
+                self.end_pause();
                 *rested = false;
                 return self.look_at_all(driver, desk, now);
             }
@@ -437,7 +532,7 @@ impl Keeper {
         }
         if desk.next_poll <= now {
             begin(driver, rested)?;
-            driver.tell(Event::Look { side: Side::Remote, at: LookAt::Everything });
+            driver.tell(Event::Look { side: Side::Remote, at: LookAt::Due });
             desk.next_poll = now.plus(self.settings.poll);
         }
         if desk.next_rescan <= now {
@@ -455,15 +550,19 @@ impl Keeper {
         driver: &mut Driver,
         sides: &Sides,
         desk: &mut Desk,
+        rested: bool,
     ) -> Result<bool, RunError> {
         let was_paused = self.pause.is_on();
         match order {
             Order::Pause(span) => {
                 self.set_pause(span);
-                driver.tell(Event::Interrupt);
+                // Nothing of a pair at rest is cut off.
+                if !rested {
+                    driver.tell(Event::Interrupt);
+                }
                 return Ok(true);
             }
-            Order::Resume if was_paused => self.pause = Pause::Off,
+            Order::Resume if was_paused => self.end_pause(),
             Order::Resume => return Ok(false),
             // A pause ends by its own order only.
             Order::Flush(answer) => {
@@ -525,6 +624,8 @@ impl Keeper {
         }
         let at_rest = done.is_some() || state == State::Waiting;
         let records = at_rest.then(|| engine.records());
+        let sight = engine.sight();
+        desk.observe(&sight, sides.remote.clock_skew_s(), records.as_ref());
         let desk = &*desk;
         self.status.send_modify(|status| {
             status.enter(state, now);
@@ -545,35 +646,30 @@ impl Keeper {
                 let watched = watcher.state();
                 status.totals.watch_events = desk.earlier.watch_events + watched.events;
                 status.totals.watch_overflows = desk.earlier.watch_overflows + watched.overflows;
-                let advice = watched.advice();
-                let polling = watched.degraded.is_some();
-                status.local.watch = if polling { Watch::Polling } else { Watch::Watching };
-                status.degraded.retain(|word| *word != super::status::Degraded::Polling);
-                status.notes.clear();
-                if let Some(Degraded::Polling { reason }) = watched.degraded {
-                    status.degraded.push(super::status::Degraded::Polling);
-                    let note = advice.map_or_else(
-                        || format!("polling: {reason}"),
-                        |advice| format!("polling: {reason}; to lift it: {advice}"),
-                    );
-                    status.notes.push(note);
-                }
-            } else {
-                status.local.watch = Watch::Polling;
             }
-            let complete = records.as_ref().is_some_and(|records| records.complete);
+            status.local.watch =
+                if desk.vitals.polling.is_some() { Watch::Polling } else { Watch::Watching };
+            if sight.complete {
+                status.remote.listing_at = sight.oldest.map(Moment);
+            }
+            let vitals = Vitals {
+                listing_age: self.listing_age(status, now),
+                listing_age_max: self.listing_age_max(sight.round),
+                ..desk.vitals.clone()
+            };
+            (status.degraded, status.notes) = vitals.judge();
             if let Some(records) = records {
                 name_items(status, records);
             }
             if let Some(summary) = done {
-                settle_status(status, summary, complete, now);
+                settle_status(status, summary, sight.complete, now);
             }
         });
     }
 }
 
 /// What failed and what waits for a person.
-fn name_items(status: &mut PairStatus, records: crate::engine::Records) {
+fn name_items(status: &mut PairStatus, records: Records) {
     status.failed_total = records.failures.len() as u64;
     status.failed = records
         .failures
@@ -589,7 +685,8 @@ fn name_items(status: &mut PairStatus, records: crate::engine::Records) {
     status.held = held_items(records.held);
 }
 
-fn held_items(rows: Vec<HeldRow>) -> Vec<HeldItem> {
+/// What waits for a person, as a status says it.
+pub fn held_items(rows: Vec<HeldRow>) -> Vec<HeldItem> {
     let item = |row: HeldRow| HeldItem {
         id: row.id,
         kind: row.kind,
@@ -609,9 +706,6 @@ fn settle_status(status: &mut PairStatus, summary: &Summary, complete: bool, now
         return;
     }
     status.remote.listing_complete = complete;
-    if complete {
-        status.remote.listing_at = Some(Moment(now));
-    }
     status.totals.cycles += 1;
     if summary.failed == 0 && summary.held == 0 && complete {
         status.last_success = Some(Moment(now));
@@ -619,10 +713,32 @@ fn settle_status(status: &mut PairStatus, summary: &Summary, complete: bool, now
 }
 
 impl Desk {
+    /// What the sides show without being asked; at rest also what they refused.
+    fn observe(&mut self, sight: &Sight, skew_s: Option<i64>, records: Option<&Records>) {
+        if let Some(watcher) = &self.watcher {
+            let watched = watcher.state();
+            let advice = watched.advice().map(|advice| format!("; to lift it: {advice}"));
+            self.vitals.polling = watched.degraded.map(|Degraded::Polling { reason }| {
+                format!("polling: {reason}{}", advice.unwrap_or_default())
+            });
+        }
+        self.vitals.lags = sight.lags;
+        self.vitals.skew_s = skew_s;
+        if let Some(records) = records {
+            self.vitals.full = records.full;
+        }
+    }
+
     fn push_timers(&mut self, settings: &KeeperSettings, now: Timestamp) {
         self.next_poll = now.plus(settings.poll);
         self.next_rescan = now.plus(settings.rescan);
     }
+}
+
+/// Room for the local side; a disk that does not answer is no reason to stand still.
+async fn free(sides: &Sides) -> Option<u64> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    tokio::time::timeout(PATIENCE, sides.local.free()).await.ok().flatten()
 }
 
 /// A new cycle, if the last one is over.

@@ -3,14 +3,18 @@
 //! Knows no remote and no configuration file: pairs come in ready to be opened, and a reload asks
 //! for them again.
 
+mod bell;
 mod board;
 pub mod client;
 pub mod control;
 pub mod events;
+mod health;
 pub mod hooks;
 pub mod keeper;
 pub mod lock;
 pub mod notify;
+mod pause;
+mod pulse;
 mod records;
 pub mod socket;
 pub mod status;
@@ -28,18 +32,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::drive::Observer;
 use crate::engine::Summary;
 use crate::store::HeldState;
+use bell::Bell;
 use board::{Board, Clerk};
 use control::{
     Answer, ConflictItem, Control, ControlError, HeldSet, HistoryItem, HistoryQuery, Keep, Numbered,
 };
 use events::Happening;
+use hooks::Hook;
 use keeper::{Keeper, KeeperSettings, OpenSides, Order};
 use lock::PairLock;
-use status::{PairStatus, State};
+use status::{Moment, PairStatus, State};
 
 /// A pair as the configuration wants it.
 pub struct Member {
@@ -56,10 +62,16 @@ pub struct Member {
     pub chores: Box<Chores>,
     /// Is told how a pair was left that is not kept any more.
     pub ended: Box<Ended>,
+    /// Is told now and then when the pair last succeeded, for the next process. May block.
+    pub succeeded: Arc<Succeeded>,
+    pub hooks: Vec<Hook>,
+    /// How long the pair may be without success before somebody is told.
+    pub alert_after: Option<Duration>,
 }
 
 pub type Chores = dyn Fn() -> BoxFuture<'static, ()> + Send + Sync;
 pub type Ended = dyn Fn(&PairStatus, Option<Summary>) + Send + Sync;
+pub type Succeeded = dyn Fn(Timestamp) + Send + Sync;
 pub type Resolve = dyn Fn(i64, Keep) -> BoxFuture<'static, control::Result<()>> + Send + Sync;
 
 /// Reads the configuration anew.
@@ -72,6 +84,11 @@ const FIRST_CHORES: Duration = Duration::from_secs(300);
 const CHORES_EVERY: Duration = Duration::from_secs(12 * 3600);
 /// How old what is said of transfers may be.
 const READ_METERS_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks at whether a pair still succeeds, and between two notes that it does.
+const WATCH_EVERY: Duration = Duration::from_secs(60);
+const NOTE_EVERY: Duration = Duration::from_secs(600);
+/// How long hooks may go on when the daemon ends.
+const HOOKS_WAIT: Duration = Duration::from_secs(2);
 /// Orders that may wait for a pair that is just being opened.
 const ORDERS_MAX: usize = 64;
 
@@ -124,7 +141,9 @@ impl Daemon {
     pub async fn shut_down(&self) {
         self.board.tell(Happening::Stopping);
         let kept = std::mem::take(&mut *self.kept());
-        end_all(kept.into_values().collect()).await;
+        let bells = end_all(kept.into_values().collect()).await;
+        futures_util::future::join_all(bells.iter().map(|clerk| clerk.bell.close(HOOKS_WAIT)))
+            .await;
     }
 
     fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
@@ -142,6 +161,7 @@ impl Daemon {
             board: Arc::clone(&self.board),
             counts: Mutex::default(),
             meter: Arc::clone(&member.settings.pair.meter),
+            bell: Bell::new(&status.borrow(), member.hooks, member.alert_after, SystemClock.now()),
         });
         let observer = Arc::clone(&clerk) as Arc<dyn Observer>;
         let database = member.settings.database.clone();
@@ -155,7 +175,15 @@ impl Daemon {
         );
         self.board.put(status.borrow().clone());
         tokio::spawn(copy_status(status.clone(), Arc::clone(&clerk)));
-        let tended = tend(keeper, told, lock, member.chores, member.ended);
+        let tended = Tended {
+            told,
+            _lock: lock,
+            chores: member.chores,
+            ended: member.ended,
+            succeeded: member.succeeded,
+            clerk: Arc::clone(&clerk),
+        };
+        let tended = tended.tend(keeper);
         let task = AbortOnDropHandle::new(tokio::spawn(tended));
         let (resolve, fingerprint) = (member.resolve, member.fingerprint);
         let kept = Kept { orders, status, clerk, stop, task, database, resolve, fingerprint };
@@ -240,37 +268,59 @@ fn only<T>(found: Vec<T>, id: i64, what: &str) -> control::Result<T> {
     }
 }
 
-/// Keeps a pair until it is stopped. What goes wrong with it in ways that nobody foresaw is said,
-/// and ends this pair only.
-async fn tend(
-    keeper: Keeper,
+/// What a pair's task has besides its keeper.
+struct Tended {
     told: watch::Sender<PairStatus>,
-    lock: PairLock,
+    _lock: PairLock,
     chores: Box<Chores>,
     ended: Box<Ended>,
-) {
-    let _lock = lock;
-    let mut running = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
-    let mut next_chores = tokio::time::Instant::now() + FIRST_CHORES;
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut running => break outcome,
-            () = tokio::time::sleep_until(next_chores) => {
-                chores().await;
-                next_chores += CHORES_EVERY;
+    succeeded: Arc<Succeeded>,
+    clerk: Arc<Clerk>,
+}
+
+impl Tended {
+    /// Keeps a pair until it is stopped. What goes wrong with it in ways that nobody foresaw is said,
+    /// and ends this pair only.
+    async fn tend(self, keeper: Keeper) {
+        let mut running = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
+        let mut next_chores = tokio::time::Instant::now() + FIRST_CHORES;
+        let mut noted = self.told.borrow().last_success;
+        let outcome = loop {
+            let watch_every =
+                self.clerk.bell.alert_after().map_or(WATCH_EVERY, |a| a.min(WATCH_EVERY));
+            tokio::select! {
+                outcome = &mut running => break outcome,
+                () = tokio::time::sleep_until(next_chores) => {
+                    (self.chores)().await;
+                    next_chores += CHORES_EVERY;
+                }
+                () = tokio::time::sleep(watch_every) => self.watch_over(&mut noted),
+            }
+        };
+        match outcome {
+            Ok(summary) => (self.ended)(&self.told.borrow(), summary),
+            Err(error) => {
+                tracing::error!(%error, "a pair stopped after an internal error");
+                self.told.send_modify(|status| {
+                    status.enter(State::Error, SystemClock.now());
+                    let text = "stopped after an internal error, which is in the log";
+                    status.message = Some(format!("{text}: restart foldsync"));
+                });
             }
         }
-    };
-    match outcome {
-        Ok(summary) => ended(&told.borrow(), summary),
-        Err(error) => {
-            tracing::error!(%error, "a pair stopped after an internal error");
-            told.send_modify(|status| {
-                status.enter(State::Error, SystemClock.now());
-                let text = "stopped after an internal error, which is in the log";
-                status.message = Some(format!("{text}: restart foldsync"));
-            });
+    }
+
+    /// Looks whether the pair still succeeds. That it does is written down for the next process.
+    fn watch_over(&self, noted: &mut Option<Moment>) {
+        let status = self.told.borrow().clone();
+        let Some(success) = status.last_success else { return self.clerk.watch_over(&status) };
+        let is_new = noted.is_none_or(|noted| success.0.since(noted.0) >= NOTE_EVERY);
+        if is_new {
+            *noted = Some(success);
+            let succeeded = Arc::clone(&self.succeeded);
+            tokio::task::spawn_blocking(move || succeeded(success.0));
         }
+        self.clerk.watch_over(&status);
     }
 }
 
@@ -291,12 +341,15 @@ async fn copy_status(mut status: watch::Receiver<PairStatus>, clerk: Arc<Clerk>)
     }
 }
 
-async fn end_all(kept: Vec<Kept>) {
+/// Returns who may still have something to tell other programs.
+async fn end_all(kept: Vec<Kept>) -> Vec<Arc<Clerk>> {
     kept.iter().for_each(|kept| kept.stop.cancel());
+    let clerks = kept.iter().map(|kept| Arc::clone(&kept.clerk)).collect();
     let all = futures_util::future::join_all(kept.into_iter().map(|kept| kept.task));
     if tokio::time::timeout(STOP_WAIT, all).await.is_err() {
         tracing::warn!("what was under way is cut off; the next start finds it");
     }
+    clerks
 }
 
 #[async_trait]
@@ -354,11 +407,16 @@ impl Control for Daemon {
             let over: Vec<String> = kept.iter().filter_map(gone).collect();
             over.iter().filter_map(|name| kept.remove(name)).collect()
         };
-        end_all(over).await;
+        for clerk in end_all(over).await {
+            // A hook that hangs is no reason to wait.
+            tokio::spawn(async move { clerk.bell.close(HOOKS_WAIT).await });
+        }
         self.board.keep(&names);
         for member in members {
-            if !self.kept().contains_key(&member.status.name) {
-                self.keep_if_free(member);
+            let clerk = self.kept().get(&member.status.name).map(|kept| Arc::clone(&kept.clerk));
+            match clerk {
+                Some(clerk) => clerk.bell.rehang(member.hooks, member.alert_after),
+                None => self.keep_if_free(member),
             }
         }
         self.board.keep(&names);

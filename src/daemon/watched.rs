@@ -28,6 +28,10 @@ impl LocalFs for WatchedFs {
         self.disk.claim(identity).await
     }
 
+    async fn free(&self) -> Option<u64> {
+        self.disk.free().await
+    }
+
     async fn list(&self, dir: &RelPath) -> Result<Listing> {
         self.watcher.watch([dir.clone()]).await;
         self.disk.list(dir).await

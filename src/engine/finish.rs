@@ -52,6 +52,9 @@ impl Engine {
         let (node, side) = (flight.op.node, flight.op.side);
         match (&flight.op.action, outcome) {
             (Action::Mkdir { at }, Outcome::Placed(entry)) => {
+                if let Some(sweep) = self.sweep.as_mut().filter(|_| side == Side::Remote) {
+                    sweep.made(node, self.now);
+                }
                 self.adopt(side, node, at, Content::Dir, entry);
             }
             (Action::Move { to }, Outcome::Placed(entry)) => {

@@ -38,7 +38,8 @@ impl Engine {
 
     /// Folds a complete listing of one folder into the look.
     pub(super) fn listed(&mut self, mut look: Look, dir: NodeId, mut listing: Listing) {
-        look.listed(dir);
+        let since = look.listed(dir).unwrap_or(self.now);
+        look.read.insert(dir, (since, listing.entries.len()));
         let side = look.side;
         self.set_duplicates_aside(side, dir, &mut listing);
         let path = self.path_in_look(&look, dir);
@@ -424,6 +425,7 @@ impl Engine {
         }
         self.torn_looks[side as usize] = 0;
         self.moved_away.clear();
+        self.note_sweep(&look, &edits);
         let changed: Vec<NodeId> = edits.keys().copied().collect();
         for node in &changed {
             self.racy.remove(&(side, *node));
@@ -473,6 +475,14 @@ impl Engine {
     fn end_look(&mut self, look: &Look) {
         if look.extent == Extent::Full {
             self.looked[look.side as usize] = true;
+            self.full_look_at[look.side as usize] = Some(look.began);
+            if let Some(sweep) = self.sweep.as_mut().filter(|_| look.side == Side::Remote) {
+                sweep.listed_whole(look.began);
+            }
+            if look.side == Side::Remote {
+                self.full_look_took = self.now.since(look.began);
+                self.lags = look.late.iter().any(|node| !self.is_disturbed(look, *node));
+            }
         }
         self.plan_wanted = true;
     }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
+use crate::clock::Timestamp;
 use crate::tree::{Entry, ItemId, NodeId, Side};
 
 /// How much of a side is looked at.
@@ -20,9 +21,13 @@ pub(super) enum Extent {
 pub(super) struct Look {
     pub(super) side: Side,
     pub(super) extent: Extent,
+    pub(super) began: Timestamp,
     to_list: VecDeque<NodeId>,
     asked: HashSet<NodeId>,
-    listing: HashSet<NodeId>,
+    /// Folders that are being listed, with the time since when.
+    listing: BTreeMap<NodeId, Timestamp>,
+    /// Folders that were listed: when, and how many entries they had.
+    pub(super) read: BTreeMap<NodeId, (Timestamp, usize)>,
     /// Entries without a node, by folder.
     pub(super) newcomers: BTreeMap<NodeId, Vec<Entry>>,
     /// Folders that stand where another folder stood: which one they are is known at the end.
@@ -36,6 +41,8 @@ pub(super) struct Look {
     /// Absences whose confirmation is under way, and those that were confirmed.
     pub(super) confirming: BTreeSet<NodeId>,
     pub(super) confirmed: BTreeSet<NodeId>,
+    /// Nodes that a listing lacked, although they are there.
+    pub(super) late: BTreeSet<NodeId>,
     confirmations_asked: bool,
     /// Nodes that an operation changed since the look began: what the look saw of them is old.
     pub(super) disturbed: HashSet<NodeId>,
@@ -51,13 +58,20 @@ pub(super) struct Look {
 }
 
 impl Look {
-    pub(super) fn new(side: Side, extent: Extent, dirs: impl IntoIterator<Item = NodeId>) -> Look {
+    pub(super) fn new(
+        side: Side,
+        extent: Extent,
+        began: Timestamp,
+        dirs: impl IntoIterator<Item = NodeId>,
+    ) -> Look {
         let mut look = Look {
             side,
             extent,
+            began,
             to_list: VecDeque::new(),
             asked: HashSet::new(),
-            listing: HashSet::new(),
+            listing: BTreeMap::new(),
+            read: BTreeMap::new(),
             newcomers: BTreeMap::new(),
             replaced_folders: Vec::new(),
             missing: BTreeSet::new(),
@@ -65,6 +79,7 @@ impl Look {
             ignored: BTreeSet::new(),
             confirming: BTreeSet::new(),
             confirmed: BTreeSet::new(),
+            late: BTreeSet::new(),
             confirmations_asked: false,
             disturbed: HashSet::new(),
             gone: HashSet::new(),
@@ -96,9 +111,9 @@ impl Look {
         self.asked.contains(&dir)
     }
 
-    pub(super) fn next_to_list(&mut self) -> Option<NodeId> {
+    pub(super) fn next_to_list(&mut self, now: Timestamp) -> Option<NodeId> {
         let dir = self.to_list.pop_front()?;
-        self.listing.insert(dir);
+        self.listing.insert(dir, now);
         Some(dir)
     }
 
@@ -106,8 +121,9 @@ impl Look {
         self.listing.len()
     }
 
-    pub(super) fn listed(&mut self, dir: NodeId) {
-        self.listing.remove(&dir);
+    /// The end of a listing, with or without success; when it began.
+    pub(super) fn listed(&mut self, dir: NodeId) -> Option<Timestamp> {
+        self.listing.remove(&dir)
     }
 
     pub(super) fn all_listed(&self) -> bool {

@@ -14,9 +14,11 @@ mod pretend;
 mod recover;
 pub mod report;
 mod retry;
+mod sweep;
 mod watchful;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::local::ignore::Rules;
@@ -35,8 +37,10 @@ use recover::Arrival;
 pub use recover::{LeftoverFate, decide_leftover, kept_parts};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
+use sweep::Sweep;
+pub use sweep::SweepSettings;
 use watchful::Unsettled;
-pub use watchful::{Activity, LARGE_BYTES, LookAt, Pending, Records};
+pub use watchful::{Activity, LARGE_BYTES, LookAt, Pending, Records, Sight};
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]
@@ -239,6 +243,14 @@ pub struct Engine {
     /// How many looks in a row were in vain.
     torn_looks: [u32; 2],
     full_look_wanted: [bool; 2],
+    /// When the last look at all of a side began.
+    full_look_at: [Option<Timestamp>; 2],
+    /// How long the last look at all of the remote took.
+    full_look_took: Duration,
+    /// How the remote is polled, if not always as a whole.
+    sweep: Option<Sweep>,
+    /// Whether the last look at all of the remote lacked what is there.
+    lags: bool,
     /// Folders to look at again.
     dirty: [BTreeSet<NodeId>; 2],
     listing_attempts: HashMap<(Side, NodeId), u32>,
@@ -324,6 +336,10 @@ impl Engine {
             torn_looks: [0, 0],
             moved_away: HashSet::new(),
             full_look_wanted: [false, false],
+            full_look_at: [None, None],
+            full_look_took: Duration::ZERO,
+            sweep: None,
+            lags: false,
             dirty: Default::default(),
             listing_attempts: HashMap::new(),
             blind: HashMap::new(),
@@ -502,7 +518,9 @@ impl Engine {
                 look.confirmed.insert(node);
             }
             // The listing was older than the item, or late: it is where it was. (RM-08, RM-11)
-            Ok(true) => {}
+            Ok(true) => {
+                look.late.insert(node);
+            }
             // Nobody can tell: nothing is concluded. The next look sees.
             Err(
                 ListError::RootLost(_)
@@ -541,13 +559,15 @@ impl Engine {
             // The ignore rules come from the local side, so it is looked at first.
             if local_first {
                 self.dirty[side as usize].clear();
-                self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
+                self.looks[side as usize] =
+                    Some(Look::new(side, Extent::Full, self.now, [NodeId::ROOT]));
             }
         } else if self.looked != [true, true] {
             // The first look at the other side comes first.
         } else if std::mem::take(&mut self.full_look_wanted[side as usize]) {
             self.dirty[side as usize].clear();
-            self.looks[side as usize] = Some(Look::new(side, Extent::Full, [NodeId::ROOT]));
+            self.looks[side as usize] =
+                Some(Look::new(side, Extent::Full, self.now, [NodeId::ROOT]));
         } else if !self.dirty[side as usize].is_empty() {
             let dirty = std::mem::take(&mut self.dirty[side as usize]);
             let dirs: Vec<NodeId> =
@@ -556,7 +576,7 @@ impl Engine {
                 self.plan_wanted = true;
                 return;
             }
-            self.looks[side as usize] = Some(Look::new(side, Extent::Some, dirs));
+            self.looks[side as usize] = Some(Look::new(side, Extent::Some, self.now, dirs));
         }
     }
 
@@ -565,7 +585,7 @@ impl Engine {
         const LISTINGS_MAX: usize = 16;
         let Some(mut look) = self.looks[side as usize].take() else { return };
         while look.in_flight() < LISTINGS_MAX {
-            let Some(dir) = look.next_to_list() else { break };
+            let Some(dir) = look.next_to_list(self.now) else { break };
             let target = self.locator_in_look(&look, dir);
             commands.push(Command::List { side, dir, target });
         }

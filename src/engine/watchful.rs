@@ -1,9 +1,13 @@
 //! What a daemon asks of the core beyond one run: looks on demand, files that must be quiet before
 //! they are sent, and a fresh start for every cycle.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::job::FailureKind;
+use super::look::{Extent, Look};
 use super::report::OpKind;
+use super::sweep::{Due, Sweep, SweepSettings};
 use super::{Engine, Fatal, Problem};
 use crate::clock::Timestamp;
 use crate::local::ignore::Rules;
@@ -17,6 +21,8 @@ pub enum LookAt {
     Everything,
     /// Something may have changed in these folders. What does not exist stands for the folder above.
     Folders(Vec<RelPath>),
+    /// What is due by `Engine::adapt`; everything without it.
+    Due,
 }
 
 /// A file that was written a moment ago.
@@ -49,8 +55,21 @@ pub const LARGE_BYTES: u64 = 256 << 10;
 pub struct Records {
     pub failures: Vec<FailureRow>,
     pub held: Vec<HeldRow>,
+    /// Sides, local first, that had no room for something.
+    pub full: [bool; 2],
+}
+
+/// What the state knows of the remote rests on this.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
     /// Whether every folder of both sides could be listed.
     pub complete: bool,
+    /// When the oldest listing began.
+    pub oldest: Option<Timestamp>,
+    /// What is there was not listed.
+    pub lags: bool,
+    /// Within so much time after it is due, everything should have been listed again.
+    pub round: Duration,
 }
 
 /// What an engine is doing.
@@ -67,11 +86,59 @@ impl Engine {
     pub(super) fn take_sighting(&mut self, side: Side, at: LookAt) {
         match at {
             LookAt::Everything => self.full_look_wanted[side as usize] = true,
+            LookAt::Due => self.look_at_due(side),
             LookAt::Folders(paths) => {
                 for path in paths {
                     let dir = self.nearest_folder(side, &path);
                     self.dirty[side as usize].insert(dir);
                 }
+            }
+        }
+    }
+
+    // ---- sweeping -------------------------------------------------------------------------
+
+    /// Polls of the remote list what is due instead of everything.
+    pub fn adapt(&mut self, settings: SweepSettings) {
+        self.sweep = Some(Sweep::new(settings));
+    }
+
+    fn look_at_due(&mut self, side: Side) {
+        if self.looks[side as usize].is_some() || self.looked != [true, true] {
+            // Slower than the polls: what is due is in this look, or waits for the next poll.
+            return;
+        }
+        let due = match &mut self.sweep {
+            Some(sweep) if side == Side::Remote => {
+                let trees = &self.trees;
+                sweep.retain(|dir| trees.has(side, dir));
+                sweep.due(self.now)
+            }
+            Some(_) | None => Due::Everything,
+        };
+        match due {
+            Due::Everything => self.full_look_wanted[side as usize] = true,
+            Due::Folders(dirs) => self.dirty[side as usize].extend(dirs),
+        }
+    }
+
+    /// What a look found says where the next ones are worth while.
+    pub(super) fn note_sweep(&mut self, look: &Look, edits: &BTreeMap<NodeId, Option<Facet>>) {
+        let Some(sweep) = &mut self.sweep else { return };
+        let now = self.now;
+        if look.side == Side::Remote {
+            for (dir, (since, entries)) in &look.read {
+                sweep.listed(*dir, *since, *entries);
+            }
+            // It was moved to where nobody has looked yet.
+            if look.extent == Extent::Some && !look.late.is_empty() {
+                sweep.hurry(now);
+            }
+        }
+        for (node, edit) in edits {
+            let before = self.trees.facet(look.side, *node);
+            for facet in before.into_iter().chain(edit) {
+                sweep.changed(facet.at().parent, now);
             }
         }
     }
@@ -212,8 +279,28 @@ impl Engine {
     /// What people are told of the last cycle beyond its summary.
     pub fn records(&self) -> Records {
         let held = self.store.held(&[HeldState::Pending]).unwrap_or_default();
+        let is_full = |side: Side| {
+            let mut troubles = self.troubles.values().map(|trouble| &trouble.failure);
+            troubles.any(|failure| failure.kind == FailureKind::Full && failure.side == side)
+        };
+        Records { failures: self.failures(), held, full: Side::BOTH.map(is_full) }
+    }
+
+    pub fn sight(&self) -> Sight {
         let listed = self.blind.values().all(|problem| matches!(problem, Problem::Masked(_)));
-        Records { failures: self.failures(), held, complete: self.looked == [true, true] && listed }
+        Sight {
+            complete: self.looked == [true, true] && listed,
+            oldest: match &self.sweep {
+                Some(sweep) => sweep.oldest(),
+                None => self.full_look_at[Side::Remote as usize],
+            },
+            lags: self.lags || !self.unseen.is_empty(),
+            round: self
+                .sweep
+                .as_ref()
+                .map_or(Duration::ZERO, Sweep::round)
+                .max(self.full_look_took),
+        }
     }
 }
 

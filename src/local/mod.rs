@@ -181,6 +181,10 @@ pub trait LocalFs: Send + Sync + 'static {
     async fn identity(&self) -> Result<Option<String>>;
     /// Writes the marker, durably, and prepares the control folder.
     async fn claim(&self, identity: &str) -> Result<()>;
+    /// Bytes for which there is still room, where the file system tells.
+    async fn free(&self) -> Option<u64> {
+        None
+    }
     /// Everything in a folder, sorted. An unreadable folder is an error, never an empty one.
     async fn list(&self, dir: &RelPath) -> Result<Listing>;
     /// `None` only if nothing at all is there; a link or special file is an error (`Denied`).

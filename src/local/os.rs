@@ -228,10 +228,20 @@ impl Disk {
         }
     }
 
+    fn file_system(&self) -> Result<fs::StatVfs> {
+        fs::fstatvfs(self.root.fd())
+            .map_err(|errno| failure("ask for the room on", self.root.path().display(), errno))
+    }
+
+    /// Bytes that we may still write.
+    fn free(&self) -> Result<u64> {
+        let stat = self.file_system()?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// Bytes used and bytes in all of the file system.
     pub(crate) fn room(&self) -> Result<(u64, u64)> {
-        let stat = fs::fstatvfs(self.root.fd())
-            .map_err(|errno| failure("ask for the room on", self.root.path().display(), errno))?;
+        let stat = self.file_system()?;
         let total = stat.f_blocks.saturating_mul(stat.f_frsize);
         Ok((total.saturating_sub(stat.f_bfree.saturating_mul(stat.f_frsize)), total))
     }
@@ -287,6 +297,10 @@ impl LocalFs for OsFs {
     async fn claim(&self, identity: &str) -> Result<()> {
         let identity = identity.to_owned();
         change(&self.disk, move |disk| disk.claim(&identity)).await
+    }
+
+    async fn free(&self) -> Option<u64> {
+        visit(&self.disk, Disk::free).await.ok()
     }
 
     async fn list(&self, dir: &RelPath) -> Result<Listing> {

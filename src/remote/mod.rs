@@ -315,9 +315,21 @@ pub trait Remote: Send + Sync + 'static {
     /// must be empty.
     async fn delete(&self, target: &Locator, expected: &Stamp) -> Result<()>;
 
+    /// Folders of the pair in which something has changed just now, as far as the service tells
+    /// without being asked for each folder. A hint only makes a look come sooner: nothing relies on
+    /// its being complete, or true. The stream lives as long as the pair is watched.
+    fn hints(&self) -> BoxStream<'static, Vec<RelPath>> {
+        Box::pin(futures_util::stream::pending())
+    }
+
     /// Requests sent so far.
     fn requests(&self) -> u64 {
         0
+    }
+
+    /// How far the service's clock is ahead of ours, in seconds, once it has told.
+    fn clock_skew_s(&self) -> Option<i64> {
+        None
     }
 
     async fn quota(&self) -> Result<Quota> {

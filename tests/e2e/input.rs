@@ -117,6 +117,49 @@ fn wrong_values_on_the_command_line_are_usage_errors() {
     assert!(!pair.state_dir().exists());
 }
 
+/// Ends with the test.
+struct Daemon(std::process::Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+// DL-10: the daemon says why a download does not come, for as long as that is so.
+#[test]
+fn a_download_without_room_is_said_by_the_daemon_until_there_is_room() {
+    let Some(pair) = Pair::on_small_disk("local", 6 << 10) else { return };
+    pair.configure("poll_interval = \"1h\"\nsettle = \"0s\"\n[daemon]\nlow_space = \"0\"");
+    let (config, state) = (pair.config(), pair.state_dir());
+    let (config, state) = (config.to_str().unwrap(), state.to_str().unwrap());
+    let ask = |arguments: &[&str]| {
+        pair.run_plainly(&[arguments, &["--config", config, "--state-dir", state]].concat())
+    };
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_foldsync"));
+    command.args(["daemon", "-q", "--config", config, "--state-dir", state]);
+    let _daemon = Daemon(command.spawn().unwrap());
+    let begun = std::time::Instant::now();
+    while ask(&["flush"]).exit == 6 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "the daemon answers");
+    }
+    let says = |word: &str| ask(&["status", "--json"]).out.contains(word);
+    assert!(!says("low-space"));
+    let ballast = pair.local().path(".foldsync/ballast");
+    fs::write(&ballast, vec![0; 5 << 20]).unwrap();
+    pair.remote().write("large", vec![b'x'; 3 << 20]).write("small", "fits");
+    let run = ask(&["flush"]);
+    assert_eq!(run.exit, 1, "{run}");
+    assert!(says("low-space") && says("no room for a download"));
+    assert!(!pair.local().has("large"), "no half file");
+    fs::remove_file(ballast).unwrap();
+    let run = ask(&["flush"]);
+    assert_eq!(run.exit, 0, "{run}");
+    assert!(!says("low-space"));
+    pair.assert_equal();
+}
+
 // EE-12 SF-13 DL-10: no room for the new version.
 #[test]
 fn a_full_disk_is_told_loses_nothing_and_heals() {

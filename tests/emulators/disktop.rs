@@ -1005,6 +1005,11 @@ impl DiskTopCloud {
         self.state().ahead_s += i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
     }
 
+    /// The service's clock is the computer's again.
+    pub fn be_on_time(&self) {
+        self.state().ahead_s = 0;
+    }
+
     pub fn expire_access(&self) {
         self.state().oauth.expire_access();
     }
@@ -1197,7 +1202,11 @@ async fn answer(
     if let Some(hook) = &hook {
         hook(number, &label, Phase::Before);
     }
-    let reply = befall(&state, &asked, &label, fault, &scissors).await;
+    let mut reply = befall(&state, &asked, &label, fault, &scissors).await;
+    let now = jiff::Timestamp::from_second(lock().now_s()).expect("a date of this era");
+    let date = jiff::fmt::rfc2822::to_string(&now.to_zoned(jiff::tz::TimeZone::UTC));
+    let date = date.expect("a date of this era").parse().expect("plain text");
+    reply.headers_mut().insert("date", date);
     if let Some(hook) = &hook {
         hook(number, &label, Phase::After);
     }

@@ -4,6 +4,8 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use crate::cli::args::StatusArgs;
 use crate::cli::context::{Context, Pair};
 use crate::cli::exit::{Exit, Failure};
@@ -11,7 +13,7 @@ use crate::cli::out::{Paint, is_dumb};
 use crate::cli::screen::{Screen, Stream};
 use crate::cli::steer::of_pairs;
 use crate::clock::{Clock as _, SystemClock};
-use crate::daemon::client::Client;
+use crate::daemon::client::{Client, ClientError};
 use crate::daemon::status::{self, DaemonStatus, PairStatus, State, View, check_line};
 
 /// A daemon that keeps all of the pairs in question.
@@ -89,7 +91,17 @@ impl Live {
         Ok(())
     }
 
+    /// What was saved before the call is synced when this returns, as with a flush. Unlike a flush it
+    /// waits for a network that is away.
     async fn come_to_rest(&mut self) -> Result<(), Failure> {
+        let flushes = self.names.iter().map(|name| self.client.flush(name));
+        for flushed in join_all(flushes).await {
+            match flushed {
+                // A paused pair is at rest as it is.
+                Ok(_) | Err(ClientError::Refused { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let mut since = self.client.events(0, Duration::ZERO).await?.next;
         loop {
             self.refresh().await?;

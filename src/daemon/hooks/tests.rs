@@ -179,7 +179,7 @@ async fn the_error_of_a_webhook_does_not_name_its_address() {
 }
 
 #[test]
-fn silence_is_told_once_in_each_while_until_something_succeeds() {
+fn silence_is_told_once_until_something_succeeds() {
     let hour = |hours: i64| Timestamp::from_seconds(hours * 3600);
     let mut dead_man = DeadMan::new(Duration::from_secs(6 * 3600));
     let mut told = Vec::new();
@@ -191,7 +191,7 @@ fn silence_is_told_once_in_each_while_until_something_succeeds() {
                 .map(|silent| (now, silent.as_secs() / 3600)),
         );
     }
-    assert_eq!(told, [(6, 6), (12, 12), (21, 6), (27, 12), (33, 18), (39, 24)]);
+    assert_eq!(told, [(6, 6), (21, 6)]);
 }
 
 // WA-16

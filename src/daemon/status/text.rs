@@ -211,6 +211,12 @@ fn notes(pair: &PairStatus, now: Timestamp) -> Vec<String> {
 }
 
 fn poll(pair: &PairStatus, now: Timestamp) -> Option<String> {
+    /// Then people may wonder where a change is.
+    const OLD: Duration = Duration::from_secs(300);
     let at = pair.next_poll?;
-    Some(format!("{} in {}", printable(&pair.name), duration(at.0.since(now))))
+    let age = pair.remote.listing_at.map(|at| now.since(at.0)).filter(|age| *age > OLD);
+    let oldest = age.map_or_else(String::new, |age| {
+        format!(" (some folders were last listed {} ago)", duration(age))
+    });
+    Some(format!("{} in {}{oldest}", printable(&pair.name), duration(at.0.since(now))))
 }

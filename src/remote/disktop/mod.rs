@@ -560,6 +560,10 @@ impl Remote for DiskTop {
         self.api.requests_sent()
     }
 
+    fn clock_skew_s(&self) -> Option<i64> {
+        self.api.http().clock_skew_s()
+    }
+
     async fn quota(&self) -> Result<Quota> {
         let told = self.api.quota().await?;
         Ok(Quota {
