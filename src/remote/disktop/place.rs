@@ -38,6 +38,27 @@ impl DiskTop {
         Ok(inside.is_some_and(|rest| rest.starts_with('/')))
     }
 
+    /// Whether an absolute path is right in a folder, which requests name from the root of the
+    /// sandbox; `None` if nobody can tell.
+    pub(super) async fn is_in_folder(
+        &self,
+        absolute: Option<&str>,
+        folder: &str,
+    ) -> Result<Option<bool>> {
+        let Some((above, _)) = absolute.and_then(|path| path.rsplit_once('/')) else {
+            return Ok(None);
+        };
+        let folder = folder.trim_end_matches('/');
+        let known = self.prefix.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let prefix = match known {
+            Some(prefix) => Some(prefix),
+            // Of a folder below the sandbox's own root the path tells by itself.
+            None if !folder.is_empty() => return Ok(Some(above.ends_with(folder))),
+            None => self.find_prefix().await?,
+        };
+        Ok(prefix.map(|prefix| above.strip_prefix(prefix.as_str()) == Some(folder)))
+    }
+
     async fn find_prefix(&self) -> Result<Option<String>> {
         let known = || self.prefix.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(prefix) = known() {
