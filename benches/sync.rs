@@ -3,6 +3,8 @@
 //! `cargo bench`; `BENCH_FILES=10000` for one size. Prints seconds, the ratio to the floor, the bar
 //! that the ratio should stay under, and the peak memory. Judges nothing but that.
 
+mod gauge;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,16 +12,15 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use gauge::{Took, row};
+
 const FOLDSYNC: &str = env!("CARGO_BIN_EXE_foldsync");
 /// Files in a folder, but for the two big folders that are renamed.
 const FOLDER_FILES: usize = 100;
 
 fn main() {
     let sizes = std::env::var("BENCH_FILES").unwrap_or_else(|_| "10000,100000".to_owned());
-    println!(
-        "{:<34} {:>9} {:>9} {:>7} {:>7} {:>9}",
-        "case", "seconds", "floor", "ratio", "bar", "peak MB"
-    );
+    gauge::heading();
     for size in sizes.split(',') {
         let files = size.trim().parse().expect("BENCH_FILES is a list of numbers");
         bench(files);
@@ -73,12 +74,6 @@ struct Pair {
     state: PathBuf,
 }
 
-#[derive(Clone, Copy)]
-struct Run {
-    seconds: Duration,
-    peak_mb: f64,
-}
-
 impl Pair {
     fn new(home: &Path) -> Pair {
         let at = |name: &str| {
@@ -89,50 +84,23 @@ impl Pair {
         Pair { local: at("local"), remote: at("remote"), state: at("state") }
     }
 
-    fn sync(&self) -> Run {
-        let started = Instant::now();
-        let mut child = Command::new(FOLDSYNC)
+    fn sync(&self) -> Took {
+        let mut command = Command::new(FOLDSYNC);
+        command
             .args(["sync", "--once", "--json", "--local"])
             .arg(&self.local)
             .arg("--remote")
             .arg(format!("dir:{}", self.remote.display()))
             .arg("--state-dir")
             .arg(&self.state)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("foldsync starts");
-        let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-        let mut peak_kb = 0;
-        let exit = loop {
-            peak_kb = peak_kb.max(peak_memory_kb(&status));
-            match child.try_wait().expect("foldsync can be waited for") {
-                Some(exit) => break exit,
-                None => std::thread::sleep(Duration::from_millis(2)),
-            }
-        };
-        assert!(exit.success(), "foldsync ended with {exit}");
-        Run { seconds: started.elapsed(), peak_mb: peak_kb as f64 / 1024.0 }
+            .stdout(Stdio::null());
+        let took = gauge::run(command);
+        assert!(took.exit.success(), "foldsync ended with {}", took.exit);
+        took
     }
 }
 
-fn peak_memory_kb(status: &Path) -> u64 {
-    let text = fs::read_to_string(status).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or(0)
-}
-
-fn row(case: &str, run: Run, floor: Duration, bar: Option<f64>) {
-    let ratio = run.seconds.as_secs_f64() / floor.as_secs_f64();
-    let bar = bar.map_or_else(|| "-".to_owned(), |bar| format!("{bar:.1}"));
-    println!(
-        "{case:<34} {:>9.3} {:>9.3} {ratio:>7.2} {bar:>7} {:>9.1}",
-        run.seconds.as_secs_f64(),
-        floor.as_secs_f64(),
-        run.peak_mb
-    );
-}
-
-fn best(run: impl FnMut() -> Run) -> Run {
+fn best(run: impl FnMut() -> Took) -> Took {
     let runs = std::iter::repeat_with(run).take(3);
     runs.min_by_key(|run| run.seconds).expect("three runs")
 }

@@ -11,17 +11,20 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::engine::job::{FailureKind, Trace};
 use crate::engine::{
-    Command, Engine, Event, Fatal, LeftoverFate, ListError, OpReport, Summary, decide_leftover,
+    Command, Engine, Event, Fatal, LeftoverFate, ListError, OpReport, Summary, Tidied,
+    decide_leftover,
 };
 use crate::exec::{Executor, Note};
 use crate::local::{FsErrorKind, Listing, LocalFs};
 use crate::remote::{Locator, Remote};
 use crate::store::Intent;
-use crate::tree::{Entry, ItemId, Kind, Name, NodeId, RelPath, Side, Stamp};
+use crate::tree::{Entry, Kind, Name, NodeId, RelPath, Side};
 
 /// Is told what a run does, as it does it.
 pub trait Observer: Send + Sync + 'static {
     fn operation_ended(&self, report: &OpReport);
+    /// May look at what is known now. Called often.
+    fn turned(&self, _engine: &Engine) {}
 }
 
 /// Tells nobody.
@@ -42,10 +45,16 @@ pub struct World {
 }
 
 /// Deals with what a killed process left in the stages, before anything is looked at.
-pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result<(), ListError> {
+pub async fn tidy(
+    world: &World,
+    install_id: &str,
+    intents: &[Intent],
+    parts: &[(NodeId, u64)],
+) -> Result<(), ListError> {
     for leftover in world.local.leftovers().await? {
-        match decide_leftover(&leftover, install_id, intents) {
+        match decide_leftover(&leftover, install_id, intents, parts) {
             LeftoverFate::Discard => world.local.discard(leftover.key).await?,
+            LeftoverFate::Keep => {}
             LeftoverFate::Restore { to } => {
                 match world.local.restore(leftover.key, &to).await {
                     // The folder that it was in is gone as well: the root is always there.
@@ -60,45 +69,37 @@ pub async fn tidy(world: &World, install_id: &str, intents: &[Intent]) -> Result
         }
     }
     for intent in intents {
-        if let Ok(Trace::Upload { key, parent_path, parent_id, name, old }) =
-            serde_json::from_str(&intent.job)
-        {
-            finish_swap(world, key, &parent_path, parent_id, &name, old.as_ref()).await?;
-            world.remote.clean_up(key).await?;
+        if let Ok(trace) = serde_json::from_str(&intent.job) {
+            finish_swap(world, &trace).await?;
+            if matches!(trace, Trace::Upload { .. }) {
+                world.remote.clear_stage().await?;
+            }
         }
     }
     Ok(())
 }
 
 /// Rolls a replacement forward that may have stopped half-way.
-async fn finish_swap(
-    world: &World,
-    key: u64,
-    parent: &str,
-    parent_id: Option<ItemId>,
-    name: &str,
-    old: Option<&Stamp>,
-) -> Result<(), ListError> {
-    let (Ok(path), Ok(name)) = (RelPath::new(parent), Name::new(name)) else { return Ok(()) };
-    if !world.executor.swaps(old.is_some()) {
-        return Ok(());
+async fn finish_swap(world: &World, trace: &Trace) -> Result<Tidied, ListError> {
+    let Trace::Upload { key, parent_path, parent_id, name, old, .. } = trace else {
+        return Ok(Tidied::Nothing);
+    };
+    let (Ok(path), Ok(name)) = (RelPath::new(parent_path), Name::new(name)) else {
+        return Ok(Tidied::Nothing);
+    };
+    let mut tidied = Tidied::Nothing;
+    if world.executor.swaps(old.is_some()) {
+        let (parent_id, kind) = (parent_id.clone(), Kind::Dir);
+        let parent = Locator { id: parent_id, path, parent_id: None, kind };
+        match world.executor.roll_forward(*key, &parent, &name, old.as_ref()).await {
+            Ok(true) => tidied = Tidied::Ended,
+            Ok(false) => {}
+            // The folder is gone, and what was in it.
+            Err(failure) if failure.kind == FailureKind::Changed => {}
+            Err(failure) => return Err(failure.into()),
+        }
     }
-    let parent = Locator { id: parent_id, path, parent_id: None, kind: Kind::Dir };
-    match world.executor.roll_forward(key, &parent, &name, old).await {
-        Ok(()) => Ok(()),
-        // The folder is gone, and what was in it.
-        Err(failure) if failure.kind == FailureKind::Changed => Ok(()),
-        Err(failure) => Err(match failure.kind {
-            FailureKind::RootLost => ListError::RootLost(failure.message),
-            FailureKind::Auth => ListError::Auth(failure.message),
-            FailureKind::Changed
-            | FailureKind::NotEmpty
-            | FailureKind::Transient
-            | FailureKind::Refused
-            | FailureKind::Corrupt
-            | FailureKind::Full => ListError::Transient(failure.message),
-        }),
-    }
+    Ok(tidied)
 }
 
 /// Runs until the pair is in sync or cannot get further. `interrupt` ends the run early, in a
@@ -160,6 +161,7 @@ impl Driver {
         /// More than any plan that only unblocks the next one.
         const IDLE_TURNS_MAX: u32 = 100;
         if self.idle_turns > IDLE_TURNS_MAX && !self.engine.is_pretending() {
+            tracing::debug!("{}", self.engine.what_is_left());
             return Err(Fatal::Stuck);
         }
         let events = std::mem::take(&mut self.events);
@@ -173,6 +175,7 @@ impl Driver {
         for report in self.engine.take_reports() {
             observer.operation_ended(&report);
         }
+        observer.turned(&self.engine);
         Ok(self.engine.is_done() && self.tasks.is_empty())
     }
 
@@ -229,6 +232,9 @@ async fn carry_out(world: World, command: Command) -> Event {
             Event::Listed { side, dir, result }
         }
         Command::Confirm { side, node, target } => confirm(&world, side, node, &target).await,
+        Command::Tidy { node, trace } => {
+            Event::Tidied { node, result: finish_swap(&world, &trace).await }
+        }
         Command::Run(job) => {
             let result = world.executor.run(&job).await;
             Event::Finished { op: job.op, result }

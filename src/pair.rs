@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
 use crate::drive::{self, Driver, Observer, World};
-use crate::engine::{Engine, Fatal, ListError, Settings, Summary};
+use crate::engine::{Engine, Fatal, ListError, Settings, Summary, kept_parts};
+use crate::exec::meter::Meter;
 use crate::exec::{Executor, Lanes};
 use crate::local::LocalFs;
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode};
@@ -32,6 +33,8 @@ pub struct PairSettings {
     pub max_duration: Option<Duration>,
     /// How long a file must have been quiet before it is sent, for a daemon; `None` for one run.
     pub settle: Option<Duration>,
+    /// Shows how far transfers have come; the same for all lives of a pair's engine.
+    pub meter: Arc<Meter>,
 }
 
 /// The two sides and the time.
@@ -141,6 +144,7 @@ pub async fn start(
         Arc::clone(&sides.clock),
         install_id.clone(),
         settings.lanes,
+        Arc::clone(&settings.meter),
     );
     let world = World {
         local: Arc::clone(&sides.local),
@@ -149,8 +153,8 @@ pub async fn start(
         executor: Arc::new(executor),
     };
     if conduct == Conduct::Act {
-        let intents = store.intents()?;
-        drive::tidy(&world, &install_id, &intents).await.map_err(side_error)?;
+        let (intents, parts) = (store.intents()?, kept_parts(&store)?);
+        drive::tidy(&world, &install_id, &intents, &parts).await.map_err(side_error)?;
     }
     let engine_settings = engine_settings(settings, sides, conduct);
     let now = sides.clock.now();

@@ -129,7 +129,7 @@ fn a_wrong_command_line_exits_with_2_and_prints_nothing_to_standard_output() {
 #[test]
 fn flags_of_one_run_are_refused_for_a_sync_that_stays() {
     let home = Home::with_pair();
-    for flag in ["-P", "--json", "--force", "--max-transfer=1M", "--max-delete=5"] {
+    for flag in ["--json", "--force", "--max-transfer=1M", "--max-delete=5"] {
         home.run(&["sync", flag]).exits(2).complains("--once");
     }
 }

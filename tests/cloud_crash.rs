@@ -36,7 +36,11 @@ enum Script {
 
 impl World {
     fn new(switches: Switches) -> World {
+        let replaces = switches.same_name_upload == Meeting::Replaces;
         let mut rig = Rig::new(Switches { chunk_bytes: 4096, ..switches });
+        if replaces {
+            rig.run(&["doctor", "top"]).exits(0);
+        }
         for name in ["edited", "both", "from-afar"] {
             rig.write(&format!("{name}.txt"), &format!("{name}, first version"));
         }
@@ -194,6 +198,23 @@ fn killed_after_any_request_was_served() {
     kill_at_every_request(&Switches::default(), Script::Full, Phase::After);
 }
 
+// CR-02 UP-09
+#[test]
+fn killed_before_any_request_where_uploads_are_known_to_replace() {
+    kill_where_uploads_replace(Phase::Before);
+}
+
+// CR-02 UP-09
+#[test]
+fn killed_after_any_request_where_uploads_are_known_to_replace() {
+    kill_where_uploads_replace(Phase::After);
+}
+
+fn kill_where_uploads_replace(phase: Phase) {
+    let switches = Switches { same_name_upload: Meeting::Replaces, ..Switches::default() };
+    kill_at_every_request(&switches, Script::Names, phase);
+}
+
 // CR-02 RM-10
 #[test]
 fn killed_before_any_request_where_taken_names_are_refused() {
@@ -293,6 +314,36 @@ fn a_file_edited_after_its_upload_was_killed_goes_up_as_it_is_now() {
     rig.sync().exits(0);
     rig.assert_equal("replaced, and edited");
     assert_eq!(rig.cloud.open_sessions(), 0, "sessions of no use are ended");
+}
+
+// CR-02: an upload that arrived is what both sides agreed on, so what came after it is an edit.
+#[test]
+fn a_file_edited_after_its_upload_arrived_and_nobody_could_record_it_is_no_conflict() {
+    let mut rig = small_parts();
+    for (version, last) in [(1, "complete"), (3, "rename"), (5, "delete")] {
+        rig.write("edited.txt", &format!("version {version}"));
+        // A new file is in place with its completion, a replaced one with the second renaming.
+        kill_after(&rig, last, if last == "rename" { 2 } else { 1 });
+        rig.write("edited.txt", &format!("version {}", version + 1));
+        let ended = rig.sync().exits(0);
+        assert_eq!((ended.sum("conflicts"), ended.sum("uploaded")), (0, 1), "{last}: {ended:#?}");
+        rig.assert_equal(last);
+    }
+}
+
+// A session is of no use once what it sent is in place: nobody asks the service about it any more.
+#[test]
+fn the_session_of_a_swap_that_was_rolled_forward_is_forgotten() {
+    let mut rig = small_parts();
+    rig.write("edited.txt", "version 1");
+    rig.sync().exits(0);
+    rig.write("edited.txt", "version 2");
+    kill_after(&rig, "rename", 1);
+    rig.sync().exits(0);
+    rig.assert_equal("rolled forward");
+    rig.write("edited.txt", "version 3");
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    assert_eq!((counted.of("abort"), counted.of("parts")), (0, 0), "{counted:#?}");
 }
 
 // CR-02: a swap that is rolled forward leaves the session of its upload saved; the next version's

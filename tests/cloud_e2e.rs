@@ -9,6 +9,7 @@ mod emulators;
 mod rig;
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -62,6 +63,36 @@ fn a_login_by_device_code_is_shown_approved_and_used() {
     rig.check_state_for_secrets();
     rig.run(&["auth", "logout", "top"]).exits(0);
     rig.sync().exits(77);
+}
+
+// AU-04
+#[test]
+fn a_login_in_the_keyring_is_used_and_one_that_is_locked_is_passed_over_with_one_line() {
+    let mut rig = Rig::logged_out(Switches::default());
+    rig.write("a.txt", "alpha");
+    std::fs::create_dir(rig.path("bin")).unwrap();
+    let tool = rig.path("bin/secret-tool");
+    let keyring = |script: &str, arguments: &[&str]| {
+        std::fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = rig.command(arguments);
+        command.env("PATH", rig.path("bin")).env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/run/bus");
+        rig.finish(command.spawn().unwrap())
+    };
+    let tokens = rig.cloud.issue_tokens().to_string();
+    let open = format!("[ \"$5\" = top ] && echo '{tokens}'");
+    let status = keyring(&open, &["auth", "status", "top"]).exits(0);
+    assert!(status.stdout.contains("(keyring"), "{status:#?}");
+    keyring(&open, &["sync", "--once"]).exits(0);
+    rig.assert_equal("by the keyring's login");
+    // The renewed pair is in the file, which serves while the keyring is locked.
+    rig.cloud.expire_access();
+    keyring(&open, &["sync", "--once"]).exits(0);
+    assert_eq!(rig.cloud.state().oauth.rotations, 1);
+    let locked = keyring("echo 'prompt dismissed' >&2; exit 1", &["sync", "--once"]).exits(0);
+    let told: Vec<_> = locked.stderr.lines().filter(|line| line.contains("keyring")).collect();
+    assert!(told.len() == 1 && told[0].contains("unlock it"), "{locked:#?}");
+    rig.check_state_for_secrets();
 }
 
 // AU-05
@@ -342,6 +373,23 @@ fn another_account_halts_the_pair_and_changes_nothing() {
     rig.assert_equal("the right account again");
 }
 
+// RM-11: what was uploaded a moment ago is missing from a listing that is older than it.
+#[test]
+fn files_that_a_late_listing_lacks_are_looked_up_and_neither_fail_nor_vanish() {
+    let mut rig = settled(3);
+    for n in 0..12 {
+        rig.write(&format!("d1/new{n:02}.txt"), &format!("new {n}"));
+    }
+    rig.cloud.freeze_listings();
+    // Of the last upload it is told that its name is taken: its folder is looked at again.
+    rig.cloud.fault("complete", 11, 1, Fault::refuse(409, r#"{"errno":409,"errmsg":"exists"}"#));
+    let (ended, counted) = rig.count(|| rig.sync());
+    rig.cloud.thaw_listings();
+    assert!(counted.of("meta") > 3, "absences are looked up: {counted:#?}");
+    assert_eq!((ended.exit, ended.sum("uploaded")), (Some(0), 12), "{ended:#?}");
+    rig.assert_equal("after late listings");
+}
+
 // UP-09 RM-10
 #[test]
 fn a_lost_reply_to_the_completion_of_an_upload_leaves_exactly_one_object() {
@@ -356,6 +404,57 @@ fn a_lost_reply_to_the_completion_of_an_upload_leaves_exactly_one_object() {
     rig.assert_equal("replaced");
     let (_, quiet) = rig.count(|| rig.sync().exits(0));
     assert_eq!(quiet.mutating, 0);
+}
+
+#[test]
+fn the_doctor_says_what_follows_from_what_it_measured_and_lists_what_was_left() {
+    let mut rig = Rig::new(Switches {
+        name_chars_max: 100,
+        forbidden_chars: "?",
+        compares_nfc: true,
+        ..Switches::default()
+    });
+    rig.cloud.write("Documents/.foldsync-00000000000000ab", "left");
+    let told = rig.run(&["doctor", "top"]).exits(0).stdout;
+    for line in [
+        "ok    an upload of a taken name makes a second file of that name: edits are swapped in",
+        "ok    names that differ only in their Unicode form are one name there",
+        "warn  files whose names have more than 100 characters or 255 bytes are held",
+        "warn  files whose names have one of these are held: ?",
+        "ok    a download can begin in the middle",
+        "/Documents/.foldsync-00000000000000ab (4 B)",
+        "sync every pair of this remote first",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    assert!(rig.cloud.read("Documents/.foldsync-00000000000000ab").is_some());
+    // What was measured is respected: the planner holds what would be refused.
+    rig.cloud.remove("Documents/.foldsync-00000000000000ab");
+    for name in ["what?.txt".to_owned(), "n".repeat(101), "名".repeat(80)] {
+        rig.write(&name, &name);
+    }
+    rig.cloud.mkdir("Documents");
+    let (ended, counted) = rig.count(|| rig.sync());
+    assert_eq!(counted.of("precreate"), 1, "{ended:#?}");
+    assert!(rig.cloud.read(&format!("Documents/{}", "名".repeat(80))).is_some());
+}
+
+// RM-09
+#[test]
+fn of_two_files_with_one_name_neither_is_lost_when_the_local_one_is_edited() {
+    let mut rig = settled(1);
+    rig.cloud.write_duplicate("Documents/d0/f0.txt", "a second file of that name");
+    rig.write("d0/f0.txt", "edited");
+    let ended = rig.sync();
+    assert!(matches!(ended.exit, Some(0 | 1 | 3)), "{ended:#?}");
+    let there: Vec<_> = rig.cloud.tree().into_iter().filter(|(_, file)| file.is_some()).collect();
+    assert!(there.iter().all(|(path, _)| path == "/Documents/d0/f0.txt"), "{there:?}, {ended:#?}");
+    assert!(there.iter().any(|(_, file)| file.as_deref() == Some(b"a second file of that name")));
+    assert_eq!(there.len(), 2, "{there:?}");
+    // A person takes one of them away.
+    rig.cloud.remove("Documents/d0/f0.txt");
+    assert!(matches!(rig.sync().exit, Some(0 | 3)));
+    rig.assert_equal("one of that name");
 }
 
 // UP-19
@@ -373,4 +472,23 @@ fn a_full_account_fails_uploads_and_still_deletes_and_downloads() {
     rig.cloud.switch(|switches| switches.quota_bytes = None);
     rig.sync().exits(0);
     rig.assert_equal("room again");
+}
+
+// NM-02
+#[test]
+fn a_name_that_the_service_keeps_in_another_form_gets_that_form_here_too_and_then_rests() {
+    let mut rig = Rig::new(Switches { stores_nfc: true, ..Switches::default() });
+    rig.write("cafe\u{301}.txt", "decomposed");
+    rig.write("re\u{301}sume\u{301}/n\u{303}.txt", "below");
+    rig.sync().exits(0);
+    rig.assert_equal("both have the service's form");
+    for _ in 0..3 {
+        let (ended, counted) = rig.count(|| rig.sync().exits(0));
+        let moved = (counted.mutating, counted.bytes_up, counted.bytes_down);
+        assert_eq!(moved, (0, 0, 0), "{ended:#?}");
+    }
+    rig.write("caf\u{e9}.txt", "edited");
+    rig.sync().exits(0);
+    rig.assert_equal("edited");
+    assert_eq!(rig.remote_tree().len(), 3, "{:?}", rig.remote_tree());
 }

@@ -20,10 +20,10 @@ use foldsync::remote::auth::{Prompt, browser_login, device_login, read_token};
 use foldsync::remote::disktop::{self, Measured};
 use foldsync::remote::http::{Backoff, Http, Origins, Settings};
 use foldsync::remote::{
-    ByteRange, Effect, ErrorKind, Locator, Remote, RemoteError, Result, UploadRequest,
-    UploadSession, UploadStart,
+    ByteRange, Effect, ErrorKind, Known, Locator, Remote, RemoteError, Result, SameName,
+    UploadRequest, UploadSession, UploadStart,
 };
-use foldsync::tree::{Digest, Entry, HashAlgo, Hasher, Kind, Name, RelPath};
+use foldsync::tree::{Digest, Entry, HashAlgo, Hasher, Name, RelPath};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -253,24 +253,9 @@ async fn of_files_with_one_name_the_first_counts_and_no_other_is_touched() {
         assert_eq!(listing.skipped[0].reason, SkipReason::Duplicate);
     }
     let entry = list(&remote).await.unwrap().entries[0].clone();
-    let new = send(&remote, &request(5, "a", b"three", Some(&entry)), b"three").await.unwrap();
-    remote.delete(&in_root(&new), &new.stamp()).await.unwrap();
+    remote.delete(&in_root(&entry), &entry.stamp()).await.unwrap();
     assert_eq!(cloud.read("a").unwrap(), "two");
     assert!(cloud.file_id("a").is_some_and(|id| id != first));
-}
-
-// RM-09
-#[tokio::test]
-async fn where_the_service_refuses_the_swap_of_a_doubled_name_both_files_stay() {
-    let cloud = cloud().await;
-    cloud.write("a", "one");
-    cloud.write_duplicate("a", "two");
-    let remote = cloud.client("").remote;
-    let entry = list(&remote).await.unwrap().entries[0].clone();
-    refused(send(&remote, &request(5, "a", b"three", Some(&entry)), b"three").await);
-    let contents: Vec<_> = cloud.tree().into_iter().filter_map(|(_, content)| content).collect();
-    assert!(contents.contains(&Bytes::from("one")) && contents.contains(&Bytes::from("two")));
-    assert_eq!(contents.len(), 2, "ours was withdrawn");
 }
 
 // RM-17, SF-21
@@ -731,6 +716,9 @@ async fn an_instant_upload_that_answers_with_somebody_elses_file_is_not_believed
     let remote = cloud.client("").remote;
     assert_eq!(refused(put(&remote, "new", b"same bytes").await).kind, ErrorKind::Corrupt);
     let entry = list(&remote).await.unwrap().entries[0].clone();
+    let known = Known::Is(SameName::Replaces);
+    let remote =
+        cloud.client_knowing("", Measured { same_name: known, ..Measured::NOTHING }).remote;
     let replaced =
         send(&remote, &request(3, "a", b"same bytes", Some(&entry)), b"same bytes").await;
     assert_eq!(refused(replaced).kind, ErrorKind::Corrupt);
@@ -906,6 +894,7 @@ async fn a_link_to_somewhere_else_is_not_followed() {
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     Create,
+    /// In place: how the executor swaps is tried by `cloud_crash`.
     Replace,
     ReplaceByKnown,
     Move,
@@ -923,10 +912,8 @@ impl Deed {
         let root = Locator::root();
         let listing = list(remote).await?;
         let at = |wanted: &str| listing.entries.iter().find(|e| e.name.as_str() == wanted).cloned();
-        let parked =
-            listing.entries.iter().find(|e| e.name.as_str().starts_with(".foldsync-park-"));
         let is_old = |e: &Entry| e.hash == Some(Hasher::of(HashAlgo::Md5, OLD));
-        let old = at("a").filter(is_old).or(parked.cloned());
+        let old = at("a").filter(is_old);
         let dir = at("d").map(|d| in_root(&d));
         match self {
             Deed::Create if at("n").is_some() => Ok(()),
@@ -942,19 +929,12 @@ impl Deed {
                 }
             }
             Deed::Move | Deed::MoveAndRename => {
-                let Some(old) = old else { return Ok(()) };
-                let to = if matches!(self, Deed::Move) { "a" } else { "b" };
                 let dir = dir.expect("nothing touches the folder");
-                let inside = remote.list(&dir, None).await?.listing;
-                if let Some(half) = inside.entries.first() {
-                    let half_at = below(&dir, half);
-                    return remote
-                        .relocate(&half_at, &half.stamp(), &dir, &name(to))
-                        .await
-                        .map(drop);
+                if let Some(old) = old {
+                    let here = in_root(&old);
+                    remote.relocate(&here, &old.stamp(), &dir, &name("a")).await?;
                 }
-                let here = in_root(&old);
-                remote.relocate(&here, &old.stamp(), &dir, &name(to)).await.map(drop)
+                self.finish_move(remote, &dir).await
             }
             Deed::Delete => match old {
                 Some(old) => remote.delete(&in_root(&old), &old.stamp()).await,
@@ -965,20 +945,22 @@ impl Deed {
     }
 
     /// After a half move the item is in `d` under its old name.
-    async fn finish_move(self, remote: &dyn Remote) -> Result<()> {
+    async fn finish_move(self, remote: &dyn Remote, dir: &Locator) -> Result<()> {
         if !matches!(self, Deed::MoveAndRename) {
             return Ok(());
         }
-        let listing = list(remote).await?;
-        let dir = listing.entries.iter().find(|e| e.name.as_str() == "d").map(in_root).unwrap();
-        let inside = remote.list(&dir, None).await?.listing;
+        let inside = remote.list(dir, None).await?.listing;
         match inside.entries.first() {
             Some(half) if half.name.as_str() != "b" => {
-                let here = below(&dir, half);
-                remote.relocate(&here, &half.stamp(), &dir, &name("b")).await.map(drop)
+                let here = below(dir, half);
+                remote.relocate(&here, &half.stamp(), dir, &name("b")).await.map(drop)
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn is_replacement(self) -> bool {
+        matches!(self, Deed::Replace | Deed::ReplaceByKnown)
     }
 
     fn goal(self) -> Vec<(&'static str, Option<&'static [u8]>)> {
@@ -1013,6 +995,9 @@ async fn whichever_request_fails_in_whatever_way_nothing_is_lost_and_a_second_tr
     let mut tried = 0;
     for meeting in meetings {
         for deed in all {
+            if deed.is_replacement() && meeting != Meeting::Replaces {
+                continue;
+            }
             for fault in &faults {
                 for n in 0.. {
                     if !survives(meeting, deed, fault.clone(), n).await {
@@ -1041,7 +1026,12 @@ async fn survives(meeting: Meeting, deed: Deed, fault: Fault, n: u32) -> bool {
     if matches!(deed, Deed::ReplaceByKnown) {
         cloud.write("known", NEW);
     }
-    let client = cloud.client("");
+    let known = Known::Is(SameName::Replaces);
+    let measured = match meeting {
+        Meeting::Replaces => Measured { same_name: known, ..Measured::NOTHING },
+        Meeting::Renames | Meeting::Rejects | Meeting::Duplicates => Measured::NOTHING,
+    };
+    let client = cloud.client_knowing("", measured);
     client.login.token().await.unwrap();
     // The request goes wrong as often as the client itself repeats it, and once more.
     cloud.fault("*", n, 6, fault);
@@ -1059,17 +1049,16 @@ async fn survives(meeting: Meeting, deed: Deed, fault: Fault, n: u32) -> bool {
         cloud.tree().into_iter().filter_map(|(_, content)| content).collect();
     let has = |content: &[u8]| contents.iter().any(|c| c == content);
     assert!(has(OLD) || has(NEW) || matches!(deed, Deed::Delete), "{case}: {:?}", cloud.tree());
-    assert!(cloud.state().store.destroyed.is_empty(), "{case}");
+    let destroyed = || cloud.state().store.destroyed.clone();
+    assert!(deed.is_replacement() || destroyed().is_empty(), "{case}");
 
-    // Another process looks, cleans up, and does what is left.
+    // Another process looks, and does what is left.
     let next = cloud.another_process(&client, "").remote;
-    next.clean_up(9).await.unwrap();
     for _ in 0..3 {
         if let Err(error) = deed.attempt(&next).await {
             panic!("{case}: {error} after {outcome:?}\n{:?}", cloud.tree());
         }
     }
-    deed.finish_move(&next).await.unwrap();
     let tree: Vec<(String, Option<Bytes>)> = cloud.tree();
     let goal: Vec<(String, Option<Bytes>)> = deed
         .goal()
@@ -1077,7 +1066,8 @@ async fn survives(meeting: Meeting, deed: Deed, fault: Fault, n: u32) -> bool {
         .map(|(path, content)| (path.to_owned(), content.map(Bytes::from_static)))
         .collect();
     assert_eq!(tree, goal, "{case}: after {outcome:?}");
-    assert!(cloud.state().store.destroyed.is_empty(), "{case}");
+    let replaced = destroyed().iter().all(|path| deed.is_replacement() && path == "/a");
+    assert!(replaced, "{case}: {:?}", destroyed());
     true
 }
 
@@ -1173,25 +1163,6 @@ async fn no_token_and_no_signed_link_is_ever_logged_or_told() {
 // ---- several at once --------------------------------------------------------------------------
 
 #[tokio::test]
-async fn what_was_measured_saves_requests() {
-    let cost = async |measured: Measured| {
-        let cloud = cloud_with(|s| s.same_name_upload = Meeting::Replaces).await;
-        let remote = cloud.client_knowing("", measured).remote;
-        let old = put(&remote, "a", b"old").await.unwrap();
-        let before = cloud.counters().requests;
-        let new = send(&remote, &request(2, "a", b"new", Some(&old)), b"new").await.unwrap();
-        assert_eq!(cloud.read("a").unwrap(), "new");
-        assert_eq!(new.kind, Kind::File);
-        cloud.counters().requests - before
-    };
-    use foldsync::remote::{Known, SameName};
-    let swapped = cost(Measured::NOTHING).await;
-    let replaced =
-        cost(Measured { same_name: Known::Is(SameName::Replaces), ..Measured::NOTHING }).await;
-    assert_eq!((swapped, replaced), (9, 4));
-}
-
-#[tokio::test]
 async fn the_root_of_a_pair_is_made_with_the_folders_above_it() {
     let cloud = cloud().await;
     let remote = cloud.client("Up/Down/Pair").remote;
@@ -1202,90 +1173,4 @@ async fn the_root_of_a_pair_is_made_with_the_folders_above_it() {
     assert_eq!(cloud.tree().len(), 3);
     let path = RelPath::new("Up/Down/Pair").unwrap();
     assert!(cloud.tree().iter().any(|(folder, _)| *folder == format!("/{path}")));
-}
-
-// ---- measured, not judged -----------------------------------------------------------------------
-
-/// `cargo test --release --test disktop -- --ignored --nocapture` prints how close transfers come to
-/// a bare client that hashes what it moves, against the same emulator.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a while and judges nothing"]
-async fn throughput_beside_a_bare_client() {
-    const LEN: u64 = 1 << 30;
-    const BLOCK: usize = 1 << 20;
-    let cloud = cloud_with(|s| {
-        s.chunk_bytes = 5 << 20;
-        s.instant = false;
-    });
-    let cloud = cloud.await;
-    let remote = cloud.client("").remote;
-    let content = Bytes::from(bytes(LEN));
-    let mib_s = |took: Duration| LEN as f64 / took.as_secs_f64() / f64::from(1 << 20);
-    let hash = Hasher::of(HashAlgo::Md5, &content);
-    let digest = Digest { size: LEN, hash };
-    let request = UploadRequest { content: digest, ..request(1, "ours", b"", None) };
-    let session = session_of(&remote, &request).await;
-    let whole = |from: u64, len: u64| {
-        let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(from + len).unwrap());
-        let part = content.slice(from..to);
-        let mut hasher = Hasher::new(HashAlgo::Md5);
-        let blocks = (0..part.len()).step_by(BLOCK);
-        stream::iter(blocks.map(move |at| {
-            let block = part.slice(at..part.len().min(at + BLOCK));
-            hasher.update(&block);
-            Ok::<_, std::io::Error>(block)
-        }))
-    };
-
-    let start = std::time::Instant::now();
-    for range in remote.outstanding(&session).await.unwrap().ranges {
-        let body = whole(range.from, range.len).boxed();
-        remote.upload_range(&session, range, body).await.unwrap();
-    }
-    let ours_up = start.elapsed();
-    let entry = remote.finish_upload(&session).await.unwrap().unwrap();
-
-    let session = session_of(&remote, &UploadRequest { name: name("bare"), ..request }).await;
-    let token: serde_json::Value = serde_json::from_str(&session.token).unwrap();
-    let bare = reqwest::Client::builder().no_proxy().build().unwrap();
-    let start = std::time::Instant::now();
-    for seq in 0..LEN.div_ceil(5 << 20) {
-        let (from, len) = (seq * (5 << 20), (5 << 20).min(LEN - seq * (5 << 20)));
-        let url = format!(
-            "{}u?upload_id={}&part_seq={}",
-            token["endpoint"].as_str().unwrap(),
-            token["upload_id"].as_str().unwrap(),
-            seq + 1
-        );
-        let body = reqwest::Body::wrap_stream(whole(from, len));
-        let part = bare.post(url).header("content-type", "application/octet-stream");
-        let reply = part.header("content-length", len).body(body).send().await.unwrap();
-        assert!(reply.status().is_success());
-        reply.bytes().await.unwrap();
-    }
-    let bare_up = start.elapsed();
-
-    let start = std::time::Instant::now();
-    let mut download = remote.download(&in_root(&entry), &entry.stamp(), 0).await.unwrap().bytes;
-    let mut hasher = Hasher::new(HashAlgo::Md5);
-    while let Some(chunk) = download.next().await {
-        hasher.update(&chunk.unwrap());
-    }
-    assert_eq!(hasher.finish(), hash);
-    let ours_down = start.elapsed();
-
-    let link = disktop::api::Api::new(cloud.client("").http, cloud.client("").login);
-    let link = link.download(cloud.file_id("ours").unwrap()).await.unwrap().url;
-    let start = std::time::Instant::now();
-    let mut reply = bare.get(link).send().await.unwrap();
-    let mut hasher = Hasher::new(HashAlgo::Md5);
-    while let Some(chunk) = reply.chunk().await.unwrap() {
-        hasher.update(&chunk);
-    }
-    assert_eq!(hasher.finish(), hash);
-    let bare_down = start.elapsed();
-    for (what, ours, bare) in [("up", ours_up, bare_up), ("down", ours_down, bare_down)] {
-        let (ours, bare) = (mib_s(ours), mib_s(bare));
-        println!("{what}: {ours:.0} MiB/s, bare {bare:.0} MiB/s, ratio {:.2}", ours / bare);
-    }
 }

@@ -99,8 +99,8 @@ impl Remote for Hinting {
     async fn abort_upload(&self, session: &UploadSession) -> Result<()> {
         self.folder.abort_upload(session).await
     }
-    async fn clean_up(&self, key: u64) -> Result<()> {
-        self.folder.clean_up(key).await
+    async fn clear_stage(&self) -> Result<()> {
+        self.folder.clear_stage().await
     }
     async fn download(&self, target: &Locator, expected: &Stamp, from: u64) -> Result<Download> {
         self.folder.download(target, expected, from).await
@@ -222,6 +222,7 @@ fn settings(database: PathBuf, local_root: PathBuf) -> KeeperSettings {
             max_transfer: None,
             max_duration: None,
             settle: Some(Duration::from_millis(10)),
+            meter: Arc::default(),
         },
         database,
         local_root,

@@ -295,6 +295,47 @@ async fn a_link_planted_in_the_stage_is_not_written_through() {
     assert_eq!(disk.read("a").unwrap(), b"ours");
 }
 
+// DL-17
+#[tokio::test]
+async fn a_staged_file_that_was_not_finished_goes_on_at_its_end() {
+    let (fs, disk) = claimed().await;
+    let bytes = pattern(1_500_000);
+    let key = StageKey(1);
+    let resume = async |max| fs.resume(key, max, HashAlgo::Md5).await.unwrap();
+    assert!(resume(u64::MAX).await.is_none(), "nothing is there");
+    let mut writer = fs.stage(key).await.unwrap();
+    writer.write(bytes[..1_000_000].to_vec().into()).await.unwrap();
+    drop(writer);
+    assert!(fs.leftovers().await.unwrap()[0].resumable);
+    assert!(resume(999_999).await.is_none(), "more is there than the file has");
+    let resumed = resume(1_500_000).await.unwrap();
+    assert_eq!(resumed.size, 1_000_000);
+    let mut hasher = resumed.hasher;
+    hasher.update(&bytes[1_000_000..]);
+    assert_eq!(hasher.finish(), Hasher::of(HashAlgo::Md5, &bytes));
+    let mut writer = resumed.writer;
+    writer.write(bytes[1_000_000..].to_vec().into()).await.unwrap();
+    let sealed = writer.seal(None).await.unwrap();
+    assert!(!fs.leftovers().await.unwrap()[0].resumable, "it is complete");
+    fs.install(sealed, &path("a"), None, &path("aside")).await.unwrap();
+    assert_eq!(disk.read("a").unwrap(), bytes);
+}
+
+// SE-04
+#[tokio::test]
+async fn a_staged_file_that_is_a_link_is_not_gone_on_with() {
+    let (fs, disk) = claimed().await;
+    let part = disk.at(".foldsync/stage/1.part");
+    let resume = async || fs.resume(StageKey(1), u64::MAX, HashAlgo::Md5).await;
+    symlink(disk.victim().join("f"), &part).unwrap();
+    assert!(!resume().await.is_ok_and(|found| found.is_some()));
+    fs::remove_file(&part).unwrap();
+    fs::hard_link(disk.victim().join("f"), &part).unwrap();
+    assert!(resume().await.unwrap().is_none());
+    put(&fs, 1, "a", b"ours", None).await.unwrap();
+    disk.assert_victim_untouched();
+}
+
 // SE-02
 #[tokio::test]
 async fn a_link_in_place_of_the_control_folder_is_not_followed() {

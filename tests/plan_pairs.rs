@@ -4,6 +4,7 @@
 mod plan_world;
 
 use foldsync::plan::{Action, ConflictPolicy, Mode, Op};
+use foldsync::tree::names::AsciiSet;
 use foldsync::tree::{Kind, Name, NodeId, Placement, Side};
 use plan_world::{Paths, Random, World, at};
 
@@ -471,7 +472,7 @@ fn names(tables: &mut Tables) {
     use foldsync::tree::names::{CaseRule, Known};
     tables.title("Names that the remote cannot hold");
     let strict = |world: &mut World| {
-        world.remote_names.forbidden = &['?'];
+        world.remote_names.forbidden = AsciiSet::EMPTY.with('?');
         world.remote_names.case = Known::Is(CaseRule::Insensitive);
     };
     let odd: Deed = ("new folder n? with a file", |six, side| {

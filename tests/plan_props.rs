@@ -4,7 +4,7 @@
 mod plan_world;
 
 use foldsync::plan::{Action, BrakeLimits, ConflictPolicy, Mode};
-use foldsync::tree::names::{CaseRule, Known};
+use foldsync::tree::names::{AsciiSet, CaseRule, Known};
 use foldsync::tree::{Kind, NodeId, Side};
 use plan_world::{ALL_DEEDS, Deed, Paths, Random, World, at};
 
@@ -216,7 +216,7 @@ fn a_name_that_the_remote_cannot_hold_waits_for_a_better_one() {
         let mut random = Random::new(seed);
         let mut world = World::new();
         world.names = &["a", "A", "b", "B?", "c"];
-        world.remote_names.forbidden = &['?'];
+        world.remote_names.forbidden = AsciiSet::EMPTY.with('?');
         world.remote_names.case = Known::Is(CaseRule::Insensitive);
         for _ in 0..random.below(10) {
             let side = random.pick(&Side::BOTH);

@@ -16,7 +16,7 @@ mod sim {
 }
 
 use sim::faults::Trace;
-use sim::world::{Report, day, scratch};
+use sim::world::{Report, daemon_day, day, scratch};
 
 const SEEDS: u64 = 2_000;
 /// Seeds that once failed, each with what it taught.
@@ -35,7 +35,10 @@ fn verdict(seed: u64) -> Option<String> {
     if from_environment("SIM_VERBOSE").is_some() {
         eprintln!("day {seed}");
     }
-    let (first, second) = (live(seed, Trace::Off), live(seed, Trace::Off));
+    let days = std::panic::catch_unwind(|| (live(seed, Trace::Off), live(seed, Trace::Off)));
+    let Ok((first, second)) = days else {
+        return Some(format!("SIM_SEED={seed}: S8: a panic, see above"));
+    };
     let mut wrong = first.violations;
     if first.digest != second.digest {
         wrong.push("S7: two runs of this seed differ".to_owned());
@@ -59,6 +62,21 @@ fn regressions() -> impl Iterator<Item = u64> {
 fn days_that_once_went_wrong_go_well() {
     let wrong = verdicts(regressions());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// `SIM_DAYS=n` for more of them, `SIM_SEED=n` for that one with its trace.
+#[test]
+fn a_daemon_lives_through_24_hours_of_users_and_faults() {
+    const DAYS: u64 = 4;
+    let one = from_environment("SIM_SEED");
+    let days = one.map_or(0..from_environment("SIM_DAYS").unwrap_or(DAYS), |seed| seed..seed + 1);
+    for seed in days {
+        let trace = if one.is_some() { Trace::Shown } else { Trace::Off };
+        let report = daemon_day(seed, scratch().path(), trace);
+        let wrong = &report.violations;
+        assert!(wrong.is_empty(), "SIM_SEED={seed}: {wrong:#?}");
+        assert!(report.acts > 500, "people were at work: {}", report.acts);
+    }
 }
 
 #[test]

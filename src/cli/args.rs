@@ -213,7 +213,8 @@ pub struct SyncArgs {
     /// Show what would be done and change nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Show progress on standard error
+    /// Show what moves, how fast, and for how long, on standard error: live on a terminal, a line a
+    /// minute elsewhere, as JSON with --log-format json
     #[arg(short = 'P', long)]
     pub progress: bool,
     /// One JSON object for each operation, and a summary as the last line
@@ -274,7 +275,7 @@ pub struct StatusArgs {
     /// Exit with the code that a sync would have left, and print one line
     #[arg(long)]
     pub check: bool,
-    /// Show it again whenever something changes
+    /// Show it again whenever something changes; on a terminal, live
     #[arg(long, conflicts_with_all = ["wait", "check"])]
     pub watch: bool,
     /// Look at everything first, wait until the pairs are in sync or cannot get further, but no
@@ -478,7 +479,17 @@ pub enum AuthCommand {
 Examples:
   foldsync auth login top                   shows a code to enter on any device
   foldsync auth login top --browser         opens a browser on this computer
-  foldsync auth login top --token-stdin < token.json")]
+  foldsync auth login top --token-stdin < token.json
+
+The login is kept in a file that only you can read. Whatever is found first is used: FOLDSYNC_TOP_TOKEN
+in the environment, the systemd credential foldsync-top-token, the remote's token_command, the desktop's
+keyring, that file. Each holds a bare token or a JSON object with access_token, refresh_token and
+expires_in. To put it into the keyring of a Linux desktop:
+
+  secret-tool store --label foldsync service foldsync remote top < token.json
+
+The keyring is asked where there is a session bus and secret-tool (on macOS: security), for at most three
+seconds. A pair that the service has renewed since is kept in the file, whatever it began with.")]
     Login(LoginArgs),
     /// Whether there is a login, and where it comes from
     Status { remote: String },
@@ -506,7 +517,8 @@ pub struct LoginArgs {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Look at this remote only
+    /// Look at this remote only: tries out in a scratch folder what the service does not document,
+    /// and keeps what it finds for later syncs
     pub remote: Option<String>,
 }
 

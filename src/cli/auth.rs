@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{RemoteConfig, RemoteKind};
 use crate::remote::RemoteError;
 use crate::remote::auth::{
-    Credentials, Granted, TerminalPrompt, browser_login, device_login, read_token,
+    Credentials, Granted, Origin, TerminalPrompt, browser_login, device_login, read_token,
 };
 use crate::remote::disktop::connect::Connection;
 
@@ -46,7 +46,22 @@ fn login(args: &LoginArgs, context: &Context) -> Result<Exit, Failure> {
     };
     vault.store(&credentials).map_err(|error| failed(&error))?;
     context.out.line(format!("{}: logged in", printable(&args.remote)));
+    tell_what_comes_first(&connection, context)?;
     Ok(Exit::InSync)
+}
+
+/// A credential from elsewhere would be used instead of the new login.
+fn tell_what_comes_first(connection: &Connection, context: &Context) -> Result<(), Failure> {
+    // What fails here fails at the next use, which says more about it.
+    if let Ok(found) = super::runtime()?.block_on(connection.sources.find(&SystemClock))
+        && found.origin != Origin::File
+    {
+        let origin = found.origin.describe();
+        context
+            .out
+            .line(format!("      but the {origin} comes first: remove it to use this login"));
+    }
+    Ok(())
 }
 
 async fn ask(

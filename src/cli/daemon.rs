@@ -22,6 +22,7 @@ use super::exit::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::last_run::LastRun;
 use super::logs;
+use super::progress::{Progress, Showing};
 use super::runner::{Extras, exit_of, fresh_id};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{HookSet, PairSpans, RemoteKind, RemoteSpec};
@@ -38,11 +39,17 @@ use door::Door;
 /// Between two looks at the whole local folder, behind the watcher.
 const RESCAN_EVERY: Duration = Duration::from_secs(3600);
 
-pub(super) fn run(names: &[String], ad_hoc: &AdHoc, context: &Context) -> Result<Exit, Failure> {
+/// `progress`: what moves is shown on standard error.
+pub(super) fn run(
+    names: &[String],
+    ad_hoc: &AdHoc,
+    progress: bool,
+    context: &Context,
+) -> Result<Exit, Failure> {
     let pairs = context.pairs(names, ad_hoc)?;
     let log = logs::start(&context.global, Some(&context.daemon_settings().log));
     let runtime = super::runtime()?;
-    let ended = runtime.block_on(keep(&pairs, names, ad_hoc, context, &log));
+    let ended = runtime.block_on(keep(&pairs, names, ad_hoc, progress, context, &log));
     // A thread that hangs in a disk or a name server is no reason to stay.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -52,6 +59,7 @@ async fn keep(
     pairs: &[Pair],
     names: &[String],
     ad_hoc: &AdHoc,
+    progress: bool,
     context: &Context,
     log: &logs::Log,
 ) -> Result<Exit, Failure> {
@@ -69,8 +77,15 @@ async fn keep(
     let daemon = Arc::new(Daemon::new(Box::new(read), stop.clone()));
     daemon.start(members(pairs)?)?;
     let mut door = Door::open(&place(context)?, &daemon)?;
+    let showing = progress.then(|| {
+        let status = daemon.sources().status;
+        let read = move || status.borrow().pairs.clone();
+        Showing::start(Progress::new(&context.global), read)
+    });
     let mut settings = Settings { context, log, door: &mut door, reloads };
-    attend(&daemon, &interrupt, &stop, &mut settings).await?;
+    let attended = attend(&daemon, &interrupt, &stop, &mut settings).await;
+    drop(showing);
+    attended?;
     daemon.shut_down().await;
     door.close().await;
     Ok(Exit::InSync)
@@ -221,7 +236,8 @@ fn refusal(failure: Failure) -> Refusal {
     Refusal { state, message: failure.message }
 }
 
-fn first_status(pair: &Pair) -> PairStatus {
+/// Before anything is known.
+pub(super) fn first_status(pair: &Pair) -> PairStatus {
     let root = pair.config.local.to_string_lossy().into_owned();
     let mut status =
         PairStatus::new(pair.config.name.clone(), pair.config.mode, root, SystemClock.now());

@@ -3,20 +3,19 @@
 //! Looks at the configuration, the folders, the limits and the clock. Writes nothing but one probe
 //! file in the state folder, which it removes.
 
+mod remote;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::args::DoctorArgs;
-use super::connect::{connect, is_available};
+use super::connect::is_available;
 use super::context::{Context, shown};
 use super::exit::{Exit, Failure};
 use super::out::{Out, Paint};
 use super::text::{count, counted, printable, size};
 use crate::config::{Config, Invalid, RemoteConfig, Severity, check};
-use crate::remote::disktop::Measured;
-use crate::remote::disktop::measure::SameNameFound;
-use crate::tree::RelPath;
 
 /// How a check went.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,7 +63,7 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Result<Exit, Failure>
         };
         look_at_remote(wanted, remote, &mut report);
         if let crate::config::RemoteKind::Disktop { .. } = remote.kind {
-            measure(wanted, remote, context, &mut report)?;
+            remote::measure(wanted, remote, context, &mut report)?;
         }
         return Ok(report.exit);
     }
@@ -189,50 +188,6 @@ fn look_at_remote(name: &str, remote: &RemoteConfig, report: &mut Report<'_>) {
     if let crate::config::RemoteKind::Dir { path } = &remote.kind {
         look_at_folder(&text, path, report);
     }
-}
-
-/// Tries out what the service does not document, and keeps what was found.
-fn measure(
-    name: &str,
-    remote: &RemoteConfig,
-    context: &Context,
-    report: &mut Report<'_>,
-) -> Result<(), Failure> {
-    /// Signed links and tokens stop working with a clock that is further off.
-    const SKEW_MAX_S: u64 = 60;
-    let state_dir = context.state_dir()?;
-    let connection = connect(name, remote, &state_dir).map_err(|error| error.failure(name))?;
-    let disktop = connection.open(RelPath::root(), Measured::NOTHING);
-    let found = match super::runtime()?.block_on(disktop.measure()) {
-        Ok(found) => found,
-        Err(error) => return Err(super::remotes::failed(&error)),
-    };
-    found.store(&state_dir, name).map_err(|error| {
-        Failure::fatal(format!("keep what was measured in {}: {error}", shown(&state_dir)))
-    })?;
-    report.fine(match found.same_name {
-        SameNameFound::Replaces => "an upload replaces a file of the same name: edits are sent so",
-        SameNameFound::AutoRenames => "an upload of a taken name gets another name",
-        SameNameFound::Rejects => "an upload of a taken name is refused",
-        SameNameFound::Duplicates => "an upload of a taken name makes a second file of that name",
-    });
-    report.fine(match found.ignores_case {
-        true => "names that differ only in case are one name there: one of such a pair is held",
-        false => "names that differ only in case are two names there",
-    });
-    report.fine(match found.id_survives_move {
-        true => "an item keeps its identity when it is renamed",
-        false => "an item gets another identity when it is renamed",
-    });
-    match found.clock_skew_s {
-        Some(skew) if skew.unsigned_abs() > SKEW_MAX_S => {
-            let text = format!("this computer's clock is {skew} s away from the service's");
-            report.say(Verdict::Notice, &text, "set the clock; links and logins depend on it");
-        }
-        Some(_) => report.fine("the clock agrees with the service's"),
-        None => {}
-    }
-    Ok(())
 }
 
 fn look_at_folder(what: &str, path: &Path, report: &mut Report<'_>) {

@@ -11,6 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::args::{ColorWhen, Global, LogFormat};
 use super::out::wants_color;
+use super::screen;
 
 /// The log of this process, whose level can be changed.
 pub(super) struct Log(Box<dyn Fn(EnvFilter) + Send + Sync>);
@@ -45,7 +46,7 @@ pub(super) fn start(global: &Global, configured: Option<&str>) -> Log {
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(global, configured))
-        .with_writer(std::io::stderr)
+        .with_writer(screen::Log::default)
         .with_ansi(wants_color(color, std::io::stderr().is_terminal()))
         .with_target(false);
     // Both fail only if somebody else started logging, or ended it: then there is nothing to do.

@@ -22,6 +22,7 @@ mod path_state;
 mod progress;
 mod remotes;
 mod runner;
+mod screen;
 mod settings;
 mod shell;
 mod status;
@@ -72,7 +73,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn dispatch(command: &Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Sync(args) => sync::sync(args, context),
-        Command::Daemon(args) => daemon::run(&args.pairs, &args.ad_hoc, context),
+        Command::Daemon(args) => daemon::run(&args.pairs, &args.ad_hoc, false, context),
         Command::Pause { pairs, span } => steer::pause(pairs, *span, context),
         Command::Resume(pairs) => steer::resume(pairs, context),
         Command::Flush(pairs) => steer::flush(pairs, context),

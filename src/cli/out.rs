@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::args::ColorWhen;
+use super::screen::above;
 use super::text::json_printable;
 
 /// Where results go. Clones share it.
@@ -102,12 +103,15 @@ impl Paint {
     }
 }
 
+/// Whether the terminal can only write lines.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
 /// Whether a stream gets colours: the flag decides, then `NO_COLOR`, then the terminal.
 pub fn wants_color(when: ColorWhen, is_terminal: bool) -> bool {
-    let unwanted = || {
-        std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
-    };
+    let unwanted =
+        || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || is_dumb();
     match when {
         ColorWhen::Always => true,
         ColorWhen::Never => false,
@@ -117,5 +121,5 @@ pub fn wants_color(when: ColorWhen, is_terminal: bool) -> bool {
 
 /// A line for a person, on standard error. Nobody listening is no reason to stop.
 pub fn say(line: impl AsRef<str>) {
-    let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
+    let _ = above(|| writeln!(io::stderr().lock(), "{}", line.as_ref()));
 }

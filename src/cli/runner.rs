@@ -19,6 +19,7 @@ use crate::daemon::lock::{LockError, PairLock};
 use crate::drive::Observer;
 use crate::engine::{Fatal, Stop, Summary};
 use crate::exec::Lanes;
+use crate::exec::meter::Meter;
 use crate::local::os::{OsFs, OsOptions};
 use crate::local::root::{OpenError, Symlinks};
 use crate::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
@@ -67,6 +68,7 @@ impl Pair {
             max_transfer: extras.max_transfer,
             max_duration: extras.max_duration,
             settle: None,
+            meter: Arc::default(),
         }
     }
 
@@ -156,13 +158,14 @@ impl Pair {
         extras: &Extras,
         conduct: Conduct,
         observer: &dyn Observer,
+        meter: &Arc<Meter>,
         interrupt: &Interrupt,
     ) -> Result<RunReport, Failure> {
         let _lock = match conduct {
             Conduct::Act => Some(self.lock()?),
             Conduct::Pretend => None,
         };
-        let outcome = self.run_locked(extras, conduct, observer, interrupt).await;
+        let outcome = self.run_locked(extras, conduct, observer, meter, interrupt).await;
         if conduct == Conduct::Act {
             LastRun::of(&outcome, SystemClock.now()).record(self);
         }
@@ -174,10 +177,11 @@ impl Pair {
         extras: &Extras,
         conduct: Conduct,
         observer: &dyn Observer,
+        meter: &Arc<Meter>,
         interrupt: &Interrupt,
     ) -> Result<RunReport, Failure> {
         let sides = self.sides()?;
-        let settings = self.settings(extras);
+        let settings = PairSettings { meter: Arc::clone(meter), ..self.settings(extras) };
         if conduct == Conduct::Act {
             self.make_database()?;
         }

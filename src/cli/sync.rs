@@ -1,23 +1,27 @@
 //! `sync --once`, `sync --dry-run` and `plan`.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::args::{AdHoc, PlanArgs, SyncArgs};
 use super::context::{Context, Pair};
+use super::daemon::first_status;
 use super::exit::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::lines::{self, Sums, Tense};
 use super::out::{Out, say};
-use super::progress::Progress;
+use super::progress::{Progress, Run, Showing};
 use super::runner::{Extras, exit_of};
+use super::screen::above;
 use super::steer::{flush_all, keeper_of, of_pairs};
 use super::text::printable;
+use crate::daemon::client::Client;
 use crate::daemon::status::check_line;
 use crate::drive::Observer;
 use crate::engine::report::OpResult;
-use crate::engine::{OpReport, Summary};
+use crate::engine::{Engine, OpReport, Summary};
+use crate::exec::meter::Meter;
 use crate::pair::Conduct;
 
 /// How a run is shown.
@@ -31,18 +35,17 @@ struct Show {
 
 pub(super) fn sync(args: &SyncArgs, context: &Context) -> Result<Exit, Failure> {
     if !args.is_one_run() {
-        let of_one_run = args.progress
-            || args.json
+        let of_one_run = args.json
             || args.force
             || args.max_delete.is_some()
             || args.max_transfer.is_some()
             || args.max_duration.is_some();
         if of_one_run {
             return Err(Failure::usage(
-                "-P, --json, --force and the --max-… flags are for one run: add --once",
+                "--json, --force and the --max-… flags are for one run: add --once",
             ));
         }
-        return super::daemon::run(&args.pairs, &args.ad_hoc, context);
+        return super::daemon::run(&args.pairs, &args.ad_hoc, args.progress, context);
     }
     let extras = Extras {
         max_delete: args.max_delete,
@@ -133,6 +136,7 @@ async fn flush_kept(
     let exit = tokio::select! {
         exit = flush_all(&client, &names) => exit?,
         () = interrupt.wait() => return Ok(Some(Exit::Interrupted)),
+        never = show_kept(&client, &names, context), if show.progress => match never {},
     };
     let status = of_pairs(client.status().await?, &names);
     for pair in &status.pairs {
@@ -152,6 +156,18 @@ async fn flush_kept(
     Ok(Some(exit))
 }
 
+/// Shows what the daemon says of its pairs.
+async fn show_kept(client: &Client, names: &[String], context: &Context) -> Infallible {
+    let progress = Progress::new(&context.global);
+    loop {
+        tokio::time::sleep(progress.every()).await;
+        // A daemon that does not answer is for the flush to tell.
+        if let Ok(status) = client.status().await {
+            progress.show(&of_pairs(status, names).pairs);
+        }
+    }
+}
+
 async fn run_pair(
     pair: &Pair,
     extras: &Extras,
@@ -167,10 +183,14 @@ async fn run_pair(
         Conduct::Act => Tense::Done,
         Conduct::Pretend => Tense::Planned,
     };
-    let observer = Watcher::new(pair, tense, show, context);
-    let ticking = observer.progress.as_ref().map(Progress::tick);
-    let ran = pair.run(extras, conduct, &observer, interrupt).await;
-    drop(ticking);
+    let meter = Arc::default();
+    let observer = Watcher::new(pair, tense, show, &meter, context);
+    let showing = show.progress.then(|| {
+        let run = Arc::clone(&observer.run);
+        Showing::start(Progress::new(&context.global), move || vec![run.read()])
+    });
+    let ran = pair.run(extras, conduct, &observer, &meter, interrupt).await;
+    drop(showing);
     observer.finish();
     let report = ran?;
     if let Some(path) = &report.set_aside {
@@ -194,19 +214,24 @@ struct Watcher {
     tense: Tense,
     show: Show,
     out: Out,
-    progress: Option<Progress>,
+    run: Arc<Run>,
     planned: Mutex<Vec<OpReport>>,
 }
 
 impl Watcher {
-    fn new(pair: &Pair, tense: Tense, show: Show, context: &Context) -> Watcher {
-        let progress = show.progress.then(|| Progress::new(&pair.name()));
+    fn new(
+        pair: &Pair,
+        tense: Tense,
+        show: Show,
+        meter: &Arc<Meter>,
+        context: &Context,
+    ) -> Watcher {
         Watcher {
             pair: pair.config.name.clone(),
             tense,
             show,
             out: context.out.clone(),
-            progress,
+            run: Arc::new(Run::new(first_status(pair), Arc::clone(meter))),
             planned: Mutex::default(),
         }
     }
@@ -214,14 +239,13 @@ impl Watcher {
     fn print(&self, report: &OpReport) {
         let failed = report.result == OpResult::Failed;
         if self.show.json {
-            lines::op_json(&self.out, &self.pair, report, self.tense);
+            above(|| lines::op_json(&self.out, &self.pair, report, self.tense));
         } else if !self.show.quiet || failed {
             let line = lines::op_text(&self.out, report);
-            match &self.progress {
-                Some(progress) => progress.above(|| self.out.line(&line)),
-                None => self.out.line(&line),
-            }
-            self.out.flush();
+            above(|| {
+                self.out.line(&line);
+                self.out.flush();
+            });
         }
     }
 
@@ -230,9 +254,6 @@ impl Watcher {
         let mut planned = std::mem::take(&mut *self.lock());
         planned.sort_by(|a, b| (&a.path, a.op.as_str()).cmp(&(&b.path, b.op.as_str())));
         planned.iter().for_each(|report| self.print(report));
-        if let Some(progress) = &self.progress {
-            progress.finish();
-        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<OpReport>> {
@@ -243,15 +264,19 @@ impl Watcher {
 impl Observer for Watcher {
     fn operation_ended(&self, report: &OpReport) {
         log(&self.pair, report, self.tense);
-        if let Some(progress) = &self.progress {
-            progress.count(report);
-        }
+        self.run.ended(report);
         if !report.op.is_visible() && report.result != OpResult::Failed {
             return;
         }
         match self.tense {
             Tense::Done => self.print(report),
             Tense::Planned => self.lock().push(report.clone()),
+        }
+    }
+
+    fn turned(&self, engine: &Engine) {
+        if self.show.progress {
+            self.run.ask(engine);
         }
     }
 }

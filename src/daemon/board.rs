@@ -14,6 +14,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::drive::Observer;
 use crate::engine::OpReport;
 use crate::engine::report::{OpKind, OpResult};
+use crate::exec::meter::Meter;
 
 pub(super) struct Board {
     status: watch::Sender<Arc<DaemonStatus>>,
@@ -88,11 +89,15 @@ pub(super) struct Clerk {
     pub(super) board: Arc<Board>,
     pub(super) counts: Mutex<Vec<OpCount>>,
     pub(super) bell: Bell,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl Clerk {
-    /// Puts up what the pair says, with what was counted here.
-    pub(super) fn put_up(&self, mut status: PairStatus) {
+    /// Puts up what the pair says, with what was counted and measured. Tells whether that will change
+    /// by itself.
+    pub(super) fn put_up(&self, mut status: PairStatus) -> bool {
+        let reading = self.meter.read(SystemClock.now());
+        status.take_reading(&reading);
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         status.totals.operations.clone_from(&counts);
         drop(counts);
@@ -100,6 +105,7 @@ impl Clerk {
         status.notes.extend(self.bell.silence(&status, now));
         self.bell.hear(&status, now);
         self.board.put(status);
+        reading.is_lively()
     }
 
     /// Looks whether the pair has been without success for too long.

@@ -15,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::health::Vitals;
 use super::pause::Pause;
 use super::pulse::{BEAT, Pulse};
-use super::status::{FailedItem, HeldItem, Moment, PairStatus, Pending, Progress, State, Watch};
+use super::status::{
+    FailedItem, HeldItem, Moment, PairStatus, Pending, Progress, State, Totals, Watch,
+};
 use super::watched::WatchedFs;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::drive::{Driver, Observer};
-use crate::engine::{Activity, Event, LookAt, Records, Sight, Summary, SweepSettings};
+use crate::engine::{Event, LookAt, Records, Sight, Summary, SweepSettings};
 use crate::local::ignore::Rules;
 use crate::local::watch::{Degraded, Settings as WatchSettings, Sighting, Watcher};
 use crate::pair::{self, Conduct, PairSettings, RunError, Sides};
@@ -114,6 +116,10 @@ struct Desk {
     published: Option<(State, Timestamp)>,
     vitals: Vitals,
     pulse: Pulse,
+    /// Something happened since that he will be told of.
+    untold: bool,
+    /// What earlier lives of the engine amount to.
+    earlier: Totals,
 }
 
 /// What woke the loop.
@@ -212,6 +218,7 @@ impl Keeper {
         // A guard that stopped the pair at its start wrote down what a person can approve.
         let store = Store::open_records(&self.settings.database).ok().flatten();
         let held = store.and_then(|store| store.held(&[HeldState::Pending]).ok());
+        self.settings.pair.meter.rest();
         self.status.send_modify(|status| {
             status.enter(refusal.state, now);
             status.message = Some(refusal.message);
@@ -385,6 +392,8 @@ impl Keeper {
             published: None,
             pulse: Pulse::new(now),
             vitals: Vitals { free_min: self.settings.low_space, ..Vitals::default() },
+            untold: false,
+            earlier: self.status.borrow().totals.clone(),
         };
         match Watcher::start(settings) {
             Ok((watcher, sightings)) => {
@@ -476,6 +485,7 @@ impl Keeper {
             () = self.stop.cancelled(), if !stopping => Wake::Stop,
             order = self.orders.recv(), if !stopping => Wake::Order(order),
             () = driver.wait(), if !rested => Wake::Engine,
+            () = sides.clock.sleep(PUBLISH_EVERY), if desk.untold => Wake::Engine,
             sighting = sighted, if !stopping => Wake::Sighting(sighting),
             Some(folders) = desk.hints.next(), if !stopping => Wake::Hint(folders),
             () = sides.clock.sleep(timer), if !stopping => Wake::Timer,
@@ -595,18 +605,23 @@ impl Keeper {
             (true, _, _) => State::Paused,
             (false, _, Some(summary)) if summary.held > 0 => State::Held,
             (false, _, Some(_)) => State::Idle,
-            (false, Activity::Looking, None) => State::Scanning,
-            (false, Activity::Waiting, None) => State::Waiting,
-            (false, Activity::Syncing | Activity::Resting, None) => State::Syncing,
+            (false, activity, None) => activity.into(),
         };
         let told = desk.published.is_some_and(|(last, at)| {
             last == state && done.is_none() && now.since(at) < PUBLISH_EVERY
         });
+        desk.untold = told;
         if told {
             return;
         }
         desk.published = Some((state, now));
         let pending = engine.pending();
+        let meter = &self.settings.pair.meter;
+        if done.is_some() {
+            meter.rest()
+        } else {
+            meter.expect(pending.into())
+        }
         let at_rest = done.is_some() || state == State::Waiting;
         let records = at_rest.then(|| engine.records());
         let sight = engine.sight();
@@ -617,17 +632,9 @@ impl Keeper {
             status.message = None;
             status.paused_until = self.pause.ends().map(Moment);
             status.next_poll = Some(Moment(desk.next_poll));
-            status.pending = Pending {
-                upload: pending.upload,
-                download: pending.download,
-                delete: pending.delete,
-                moves: pending.moves,
-                bytes: pending.bytes,
-            };
+            status.pending = pending.into();
             let totals = engine.totals();
-            status.totals.bytes_up = totals.bytes_up;
-            status.totals.bytes_down = totals.bytes_down;
-            status.totals.requests = sides.remote.requests();
+            status.totals.requests = desk.earlier.requests + sides.remote.requests();
             let ended = totals.operations().saturating_sub(desk.ended_at_rest);
             let left = status.pending.operations();
             status.progress = (left > 0).then(|| Progress {
@@ -637,8 +644,8 @@ impl Keeper {
             });
             if let Some(watcher) = &desk.watcher {
                 let watched = watcher.state();
-                status.totals.watch_events = watched.events;
-                status.totals.watch_overflows = watched.overflows;
+                status.totals.watch_events = desk.earlier.watch_events + watched.events;
+                status.totals.watch_overflows = desk.earlier.watch_overflows + watched.overflows;
             }
             status.local.watch =
                 if desk.vitals.polling.is_some() { Watch::Polling } else { Watch::Watching };

@@ -87,6 +87,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(60);
 const NOTE_EVERY: Duration = Duration::from_secs(600);
 /// How long hooks may go on when the daemon ends.
 const HOOKS_WAIT: Duration = Duration::from_secs(2);
+/// How old what is said of transfers may be.
+const READ_METERS_EVERY: Duration = Duration::from_millis(500);
 /// Orders that may wait for a pair that is just being opened.
 const ORDERS_MAX: usize = 64;
 
@@ -159,6 +161,7 @@ impl Daemon {
             board: Arc::clone(&self.board),
             counts: Mutex::default(),
             bell: Bell::new(&status.borrow(), member.hooks, member.alert_after, SystemClock.now()),
+            meter: Arc::clone(&member.settings.pair.meter),
         });
         let observer = Arc::clone(&clerk) as Arc<dyn Observer>;
         let database = member.settings.database.clone();
@@ -321,12 +324,19 @@ impl Tended {
     }
 }
 
+/// Puts up what a pair says whenever it says something, and again while bytes move.
 async fn copy_status(mut status: watch::Receiver<PairStatus>, clerk: Arc<Clerk>) {
     loop {
         let now = status.borrow_and_update().clone();
-        clerk.put_up(now);
-        if status.changed().await.is_err() {
-            return;
+        let is_lively = clerk.put_up(now);
+        tokio::select! {
+            changed = status.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = clerk.meter.stirred(), if !is_lively => {}
+            () = tokio::time::sleep(READ_METERS_EVERY), if is_lively => {}
         }
     }
 }

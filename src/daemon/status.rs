@@ -3,7 +3,9 @@
 //! Plain values, made by the daemon and read by everybody else; nothing here looks at a disk, a
 //! network or a clock. Fields are added, never renamed.
 
+mod block;
 mod metrics;
+mod moving;
 mod text;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::engine::report::{OpKind, OpResult};
 use crate::plan::Mode;
 
+pub use block::{block, one_line};
 pub use metrics::metrics;
 pub use text::{View, check_line, text};
 
@@ -182,7 +185,7 @@ impl Pending {
     }
 }
 
-/// Bytes per second, over the last minute or so.
+/// Bytes per second over the wire, over the last seconds; 0 when idle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rate {
@@ -224,13 +227,24 @@ pub enum Direction {
     Down,
 }
 
+impl Direction {
+    pub fn word(self) -> &'static str {
+        match self {
+            Direction::Up => "up",
+            Direction::Down => "down",
+        }
+    }
+}
+
 /// A transfer that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     pub path: String,
     pub direction: Direction,
-    pub bytes_done: u64,
-    pub bytes_total: u64,
+    /// Bytes that are there or on their way; what has to be sent again is not among them.
+    pub done: u64,
+    /// Bytes.
+    pub total: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,11 +259,12 @@ pub struct OpCount {
 #[serde(default)]
 pub struct Totals {
     pub operations: Vec<OpCount>,
-    /// Bytes that went over the wire.
+    /// Bytes that went over the wire, whatever became of them.
     pub bytes_up: u64,
     pub bytes_down: u64,
-    /// Bytes that an instant upload saved.
+    /// Bytes that instant uploads saved, and how many those were.
     pub bytes_instant: u64,
+    pub files_instant: u64,
     pub bytes_hashed: u64,
     pub requests: u64,
     pub cycles: u64,

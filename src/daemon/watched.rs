@@ -8,7 +8,8 @@ use async_trait::async_trait;
 
 use crate::local::watch::Watcher;
 use crate::local::{
-    FileReader, Installed, Leftover, Listing, LocalFs, Result, Sealed, StageKey, StageWriter,
+    FileReader, Installed, Leftover, Listing, LocalFs, Result, Resumed, Sealed, StageKey,
+    StageWriter,
 };
 use crate::tree::{ContentHash, Entry, HashAlgo, RelPath, Stamp};
 
@@ -55,6 +56,14 @@ impl LocalFs for WatchedFs {
 
     async fn stage(&self, key: StageKey) -> Result<Box<dyn StageWriter>> {
         self.disk.stage(key).await
+    }
+
+    fn keeps_parts(&self) -> bool {
+        self.disk.keeps_parts()
+    }
+
+    async fn resume(&self, key: StageKey, max: u64, algo: HashAlgo) -> Result<Option<Resumed>> {
+        self.disk.resume(key, max, algo).await
     }
 
     async fn install(

@@ -10,7 +10,7 @@ use super::job::{Expected, FailureKind, Job, OpId, Target, Task, Trace};
 use super::{Command, Engine, Fatal, Flight, Problem, Stop};
 use crate::plan::{Action, Constraints, Op, Plan, plan};
 use crate::store::{Intent, StoreError};
-use crate::tree::{Kind, Name, NodeId, Placement, RelPath, Side};
+use crate::tree::{Kind, Name, NodeId, Placement, RelPath, Side, Stamp};
 
 /// Whether an operation that was planned can start.
 enum Readiness {
@@ -31,6 +31,7 @@ impl Engine {
         self.drop_recalled_intents();
         self.wake_troubles();
         self.forget_doubts();
+        self.tidy_up(commands);
         let worth_it = self.flights.is_empty() || self.finished_since_plan >= PLAN_BATCH;
         if self.ready.is_empty() && self.plan_wanted && worth_it && self.stop.is_none() {
             self.make_plan();
@@ -49,7 +50,12 @@ impl Engine {
     fn make_plan(&mut self) {
         self.plan_wanted = false;
         self.finished_since_plan = 0;
+        self.ready = self.reads_of_arrivals().into();
+        if !self.ready.is_empty() {
+            return;
+        }
         loop {
+            self.agree_on_arrivals();
             let busy = self.busy_nodes();
             let mark = format!("{}-{}", self.now.compact(), self.settings.host);
             let plan = plan(
@@ -86,7 +92,7 @@ impl Engine {
             let uploads = op.side == Side::Remote && matches!(op.action, Action::Transfer { .. });
             if self.full_for(&op) {
                 self.shut_out(&op, FailureKind::Full, format!("no room on the {} side", op.side));
-            } else if uploads && self.unseen.contains(&op.node) {
+            } else if uploads && self.unseen.contains_key(&op.node) {
                 // Again would make two of it. (RM-10, RM-11)
                 let message = "uploaded, but not listed yet".to_owned();
                 self.shut_out(&op, FailureKind::Transient, message);
@@ -96,11 +102,13 @@ impl Engine {
         }
         self.ready = VecDeque::from(ready);
         self.last_plan = plan;
+        self.forget_arrivals();
     }
 
-    fn busy_nodes(&self) -> HashSet<NodeId> {
+    pub(super) fn busy_nodes(&self) -> HashSet<NodeId> {
         let mut busy: HashSet<NodeId> = self.flying.clone();
         busy.extend(self.troubles.keys());
+        busy.extend(self.half_done.keys());
         busy.extend(self.unsure.keys());
         busy.extend(self.unsettled.keys());
         let mut left: Vec<NodeId> = self.blind.keys().map(|(_, node)| *node).collect();
@@ -169,6 +177,8 @@ impl Engine {
         if !matches!(op.action, Action::Learn) {
             self.unsaved.begun.push(Intent { op: id.0, node: op.node, job });
         }
+        // One intent for each node: a new operation relies on what is seen now.
+        self.unsaved.finished.extend(self.unseen.remove(&op.node));
         let mut above = Vec::new();
         for side in task.sides() {
             let mut at = op.node;
@@ -228,27 +238,33 @@ impl Engine {
         Some(flight)
     }
 
-    fn trace(&self, id: OpId, op: &Op, task: &Task) -> Trace {
+    pub(super) fn trace(&self, id: OpId, op: &Op, task: &Task) -> Trace {
         match (&op.action, task) {
             (Action::KeepBoth { copy }, Task::Relocate { from, to, .. }) => Trace::KeepBoth {
                 parent: self.trees.facet(op.side, op.node).map_or(NodeId::ROOT, |f| f.at().parent),
                 copy: copy.as_str().to_owned(),
                 path: from.locator.path.parent().unwrap_or_default().join(&to.name).to_string(),
             },
-            (_, Task::Download { to, .. }) => {
-                Trace::Install { path: to.path().as_str().to_owned() }
-            }
-            (_, Task::Upload { to, over, saved, .. }) => Trace::Upload {
-                key: saved.as_ref().map_or(self.stage_key(id.0), |saved| saved.key),
-                parent_path: to.parent.path.as_str().to_owned(),
-                parent_id: to.parent.id.clone(),
-                name: to.name.as_str().to_owned(),
-                old: over.as_ref().map(|over| over.stamp.clone()),
+            (_, Task::Download { source, to, content, .. }) => Trace::Install {
+                path: to.path().as_str().to_owned(),
+                part: content.digest().map(|_| part_key(&self.install_id, &source.stamp)),
             },
+            (Action::Transfer { at, .. }, Task::Upload { to, over, saved, content, .. }) => {
+                Trace::Upload {
+                    parent: at.parent,
+                    key: saved.as_ref().map_or(self.stage_key(id.0), |saved| saved.key),
+                    parent_path: to.parent.path.as_str().to_owned(),
+                    parent_id: to.parent.id.clone(),
+                    name: to.name.as_str().to_owned(),
+                    old: over.as_ref().map(|over| over.stamp.clone()),
+                    content: *content,
+                }
+            }
             (Action::Move { to }, Task::Relocate { .. }) => {
                 Trace::Move { parent: to.parent, name: to.name.as_str().to_owned() }
             }
             (_, Task::Mkdir { .. } | Task::Relocate { .. } | Task::Delete { .. })
+            | (_, Task::Upload { .. })
             | (_, Task::Learn { .. }) => Trace::Plain,
         }
     }
@@ -421,7 +437,7 @@ impl Engine {
     /// Where a version is kept that slips in at the last moment: a conflict name next to `to`.
     fn aside(&self, to: &Target) -> RelPath {
         let mark = format!("{}-{}", self.now.compact(), self.settings.host);
-        let bytes_max = self.settings.local_names.bytes_max;
+        let bytes_max = self.settings.local_names.short();
         let name = crate::plan::conflict_name::copy_name(&to.name, Kind::File, &mark, bytes_max, 1);
         to.parent.path.join(&name)
     }
@@ -454,7 +470,17 @@ pub fn park_name(key: u64) -> Name {
 
 /// See `Engine::stage_key`.
 pub fn stage_key(install_id: &str, op: u64) -> u64 {
-    let text = format!("{install_id}:{op}");
+    key_of(&format!("{install_id}:{op}"))
+}
+
+/// Names what is staged of one version of a remote file: any operation that fetches it can go on with
+/// what another one left.
+pub fn part_key(install_id: &str, version: &Stamp) -> u64 {
+    let Stamp { item, rev, size } = version;
+    key_of(&format!("{install_id}:{item:?}:{rev:?}:{size}"))
+}
+
+fn key_of(text: &str) -> u64 {
     let hash = crate::tree::Hasher::of(crate::tree::HashAlgo::Sha256, text.as_bytes());
     hash.bytes().iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
 }

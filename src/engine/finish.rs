@@ -16,12 +16,16 @@ impl Engine {
         op: OpId,
         result: Result<Outcome, Failure>,
     ) -> Result<(), Fatal> {
-        let unfinished = result.as_ref().is_err_and(|failure| failure.unfinished);
+        let unfinished = match &result {
+            Ok(outcome) => matches!(outcome, Outcome::Uploaded { entry: None, .. }),
+            Err(failure) => failure.unfinished,
+        };
         let Some(flight) = self.land(op, unfinished) else { return Ok(()) };
         match result {
             Ok(outcome) => {
                 self.troubles.remove(&flight.op.node);
                 self.end_session(&outcome, flight.op.node);
+                self.note_part(&flight, None);
                 let report = self.report(&flight, &outcome);
                 self.witness(&flight, outcome);
                 self.publish(&flight, report);
@@ -33,6 +37,7 @@ impl Engine {
 
     fn end_session(&mut self, outcome: &Outcome, node: NodeId) {
         if matches!(outcome, Outcome::Uploaded { .. }) {
+            self.arriving.remove(&node);
             self.drop_session(node);
         }
     }
@@ -64,7 +69,8 @@ impl Engine {
             (Action::Transfer { at, content }, Outcome::Uploaded { entry, .. }) => match entry {
                 Some(entry) => self.adopt(side, node, at, *content, entry),
                 None => {
-                    self.unseen.insert(node);
+                    self.unseen.insert(node, flight.job.op);
+                    self.await_arrival(flight);
                     self.doubt(node, vec![(side, at.parent)]);
                 }
             },
@@ -84,7 +90,8 @@ impl Engine {
             (Action::Transfer { .. }, Outcome::Same { digest, at: read_at, .. }) => {
                 self.learn_remote(node, digest, read_at);
             }
-            (Action::Delete, Outcome::Deleted) => self.trees.set_facet(side, node, None),
+            // A folder was empty: what a listing has shown in it was gone before.
+            (Action::Delete, Outcome::Deleted) => self.trees.lose(side, node),
             (Action::Learn, Outcome::Learned { digest, at }) => {
                 if let Some(facet) = self.trees.facet(side, node)
                     && is_racy(&facet.rev, at.0)

@@ -429,8 +429,10 @@ impl Engine {
         let changed: Vec<NodeId> = edits.keys().copied().collect();
         for node in &changed {
             self.racy.remove(&(side, *node));
-            if side == Side::Remote {
-                self.unseen.remove(node);
+            if side == Side::Remote
+                && let Some(op) = self.unseen.remove(node)
+            {
+                self.unsaved.finished.push(op);
             }
         }
         self.trees.set_facets(side, edits.into_iter().collect());

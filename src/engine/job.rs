@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ListError;
 use crate::clock::Timestamp;
 use crate::remote::Locator;
 use crate::tree::{
@@ -175,10 +176,41 @@ pub struct Failure {
     pub side: Side,
     /// The effect is unknown: look before anything else.
     pub unknown: bool,
-    /// A half-way state stays behind: the intent is kept for the next start.
+    /// A half-way state may stay behind: the intent is kept until it is tidied up.
     pub unfinished: bool,
     pub retry_after: Option<std::time::Duration>,
     pub message: String,
+}
+
+impl From<Failure> for ListError {
+    fn from(failure: Failure) -> ListError {
+        match failure.kind {
+            FailureKind::RootLost => ListError::RootLost(failure.message),
+            FailureKind::Auth => ListError::Auth(failure.message),
+            FailureKind::Changed
+            | FailureKind::NotEmpty
+            | FailureKind::Transient
+            | FailureKind::Refused
+            | FailureKind::Corrupt
+            | FailureKind::Full => ListError::Transient(failure.message),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether a later try of the same download may go on with what has arrived.
+    pub fn leaves_part(&self) -> bool {
+        let may_pass = match self.kind {
+            FailureKind::Transient | FailureKind::Auth => true,
+            FailureKind::Changed
+            | FailureKind::NotEmpty
+            | FailureKind::Refused
+            | FailureKind::Corrupt
+            | FailureKind::Full
+            | FailureKind::RootLost => false,
+        };
+        may_pass && self.side == Side::Remote
+    }
 }
 
 /// What recovery must know about an operation whose process was killed.
@@ -186,15 +218,23 @@ pub struct Failure {
 pub enum Trace {
     /// Our version was about to take this name and become a file of its own.
     KeepBoth { parent: NodeId, copy: String, path: String },
-    /// This file was about to be made, or replaced, through the stage.
-    Install { path: String },
+    /// This file was about to be made, or replaced, through the stage. `part` names what is staged of
+    /// it, where that can be gone on with.
+    Install {
+        path: String,
+        #[serde(default)]
+        part: Option<u64>,
+    },
     /// The remote may hold something staged under this key, and a swap that was cut short.
     Upload {
         key: u64,
+        parent: NodeId,
         parent_path: String,
         parent_id: Option<ItemId>,
         name: String,
         old: Option<Stamp>,
+        /// What was being sent: if it is there, both sides had agreed on it.
+        content: Digest,
     },
     /// The item was about to go there, perhaps in two steps.
     Move { parent: NodeId, name: String },

@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod finish;
+mod half_done;
 mod ingest;
 pub mod job;
 mod look;
@@ -27,16 +28,19 @@ use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
 use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
 use crate::tree::{HashAlgo, NodeId, Placement, RelPath, Side, Trees};
 
-pub use dispatch::{park_name, stage_key};
-use job::{Failure, Job, OpId, Outcome, SavedSession};
+pub use dispatch::{park_name, part_key, stage_key};
+use half_done::HalfDone;
+pub use half_done::Tidied;
+use job::{Failure, Job, OpId, Outcome, SavedSession, Trace};
 use look::{Extent, Look};
-pub use recover::{LeftoverFate, decide_leftover};
+use recover::Arrival;
+pub use recover::{LeftoverFate, decide_leftover, kept_parts};
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
 use sweep::Sweep;
 pub use sweep::SweepSettings;
 use watchful::Unsettled;
-pub use watchful::{Activity, LookAt, Pending, Records, Sight};
+pub use watchful::{Activity, LARGE_BYTES, LookAt, Pending, Records, Sight};
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]
@@ -98,6 +102,11 @@ pub enum Event {
         op: OpId,
         result: Result<Outcome, Failure>,
     },
+    /// What is known now of something that stopped half-way.
+    Tidied {
+        node: NodeId,
+        result: Result<Tidied, ListError>,
+    },
     /// Something may have changed, or it is time to look.
     Look {
         side: Side,
@@ -117,9 +126,22 @@ pub enum Event {
 /// Something is to be done.
 #[derive(Debug)]
 pub enum Command {
-    List { side: Side, dir: NodeId, target: Locator },
-    Confirm { side: Side, node: NodeId, target: Locator },
+    List {
+        side: Side,
+        dir: NodeId,
+        target: Locator,
+    },
+    Confirm {
+        side: Side,
+        node: NodeId,
+        target: Locator,
+    },
     Run(Box<Job>),
+    /// An operation of this run stopped half-way: to be brought to its end.
+    Tidy {
+        node: NodeId,
+        trace: Trace,
+    },
 }
 
 /// Why a folder could not be listed or an item not be looked up.
@@ -180,7 +202,7 @@ enum Problem {
 }
 
 /// An operation under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Flight {
     op: Op,
     job: Job,
@@ -196,6 +218,8 @@ struct Unsaved {
     begun: Vec<Intent>,
     finished: Vec<OpId>,
     sessions: BTreeMap<NodeId, Option<SavedSession>>,
+    /// `Engine::parts` have changed.
+    parts: bool,
     history: Vec<NewHistory>,
     conflicts: Vec<(String, String, &'static str)>,
 }
@@ -239,8 +263,12 @@ pub struct Engine {
     kept_copies: HashMap<NodeId, Placement>,
     /// Moves that may have stopped half-way: where each was going.
     moving: HashMap<NodeId, Placement>,
+    /// Content whose upload may have arrived although nobody said so.
+    arriving: BTreeMap<NodeId, Arrival>,
     /// Uploads that a service goes on with.
     sessions: HashMap<NodeId, SavedSession>,
+    /// What is staged of downloads that failed.
+    parts: BTreeMap<NodeId, u64>,
 
     flights: BTreeMap<OpId, Flight>,
     /// The nodes of the flights.
@@ -254,9 +282,10 @@ pub struct Engine {
     finished_since_plan: usize,
     /// Nodes whose operation found a side changed, with the folders to be looked at before the next.
     unsure: HashMap<NodeId, Vec<(Side, NodeId)>>,
-    /// Files that were uploaded and not seen since: listings may lag behind.
-    unseen: HashSet<NodeId>,
+    /// Files that were uploaded and not seen since: listings may lag behind. Their intents stay open.
+    unseen: HashMap<NodeId, OpId>,
     troubles: BTreeMap<NodeId, Trouble>,
+    half_done: BTreeMap<NodeId, HalfDone>,
     unsettled: BTreeMap<NodeId, Unsettled>,
     /// Failed tries, and plans that were built on old sight, in this run.
     attempts: HashMap<NodeId, u32>,
@@ -318,7 +347,9 @@ impl Engine {
             racy: HashSet::new(),
             kept_copies: HashMap::new(),
             moving: HashMap::new(),
+            arriving: BTreeMap::new(),
             sessions: HashMap::new(),
+            parts: BTreeMap::new(),
             flights: BTreeMap::new(),
             flying: HashSet::new(),
             after_flight: HashMap::new(),
@@ -327,8 +358,9 @@ impl Engine {
             plan_wanted: false,
             finished_since_plan: 0,
             unsure: HashMap::new(),
-            unseen: HashSet::new(),
+            unseen: HashMap::new(),
             troubles: BTreeMap::new(),
+            half_done: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             attempts: HashMap::new(),
             changes: HashMap::new(),
@@ -346,6 +378,7 @@ impl Engine {
             totals: report::Totals::default(),
         };
         engine.sessions = engine.store.sessions()?;
+        engine.parts = kept_parts(&engine.store)?.into_iter().collect();
         engine.recall_intents()?;
         engine.recall_decisions()?;
         engine.recall_deletes()?;
@@ -370,7 +403,8 @@ impl Engine {
 
     /// Whether nothing is left to do in this run, or nothing can be done.
     pub fn is_done(&self) -> bool {
-        let idle = self.flights.is_empty() && self.looks.iter().all(Option::is_none);
+        let idle =
+            self.flights.is_empty() && self.looks.iter().all(Option::is_none) && !self.is_tidying();
         if self.stop.is_some() {
             return idle;
         }
@@ -380,6 +414,19 @@ impl Engine {
             && self.ready.is_empty()
             && !self.plan_wanted
             && self.next_wake().is_none()
+    }
+
+    /// For the report of a mistake of ours: why this is not done.
+    pub fn what_is_left(&self) -> String {
+        format!(
+            "looked {:?}, full looks {:?}, folders {:?}, plan wanted {}, ready {:?}, planned {:?}",
+            self.looked,
+            self.full_look_wanted,
+            self.dirty,
+            self.plan_wanted,
+            self.ready,
+            self.last_plan.ops
+        )
     }
 
     pub fn is_pretending(&self) -> bool {
@@ -400,6 +447,7 @@ impl Engine {
                 Ok(())
             }
             Event::Finished { op, result } => self.take_outcome(op, result),
+            Event::Tidied { node, result } => self.take_tidied(node, result),
             Event::Look { side, at } => {
                 self.take_sighting(side, at);
                 Ok(())
@@ -588,7 +636,8 @@ impl Engine {
         let nothing = touched.is_empty()
             && unsaved.begun.is_empty()
             && unsaved.finished.is_empty()
-            && unsaved.sessions.is_empty();
+            && unsaved.sessions.is_empty()
+            && !unsaved.parts;
         if nothing {
             return Ok(());
         }
@@ -599,6 +648,9 @@ impl Engine {
             local: racy.contains(&(Side::Local, id)),
             remote: racy.contains(&(Side::Remote, id)),
         };
+        let known = || self.parts.iter().collect::<Vec<_>>();
+        let parts = unsaved.parts.then(|| serde_json::to_string(&known()));
+        let parts = parts.transpose().map_err(|_| StoreError::Damaged("the parts"))?;
         self.store.write(|tx| {
             tx.put_nodes(trees, touched, is_racy)?;
             for op in &unsaved.finished {
@@ -612,6 +664,9 @@ impl Engine {
             }
             for (node, session) in &unsaved.sessions {
                 tx.set_session(*node, session.as_ref())?;
+            }
+            if let Some(parts) = &parts {
+                tx.set_meta(recover::PARTS, parts)?;
             }
             for event in &unsaved.history {
                 tx.add_history(event, now)?;

@@ -248,6 +248,7 @@ impl Engine {
 
     /// Ends a run: records what people are to look at, and sums up.
     pub fn conclude(&mut self) -> Result<Summary, Fatal> {
+        self.forget_parts();
         self.save()?;
         let failures = self.failures();
         let held = self.held_rows();

@@ -35,9 +35,10 @@ impl Engine {
         if failure.kind.ends_session() {
             self.drop_session(node);
         }
+        self.note_part(flight, Some(&failure));
         if failure.unfinished {
-            // The intent stays open: the next start rolls it forward.
-            self.give_up(flight, failure);
+            self.note_half_done(flight);
+            self.try_again_later(flight, failure);
             return Ok(());
         }
         if failure.unknown {
@@ -75,25 +76,29 @@ impl Engine {
                 self.full[failure.side as usize] = true;
                 self.give_up(flight, failure);
             }
-            FailureKind::Transient | FailureKind::Corrupt => {
-                let count = self.attempts.entry(node).or_default();
-                *count += 1;
-                let attempts = *count;
-                if attempts >= ATTEMPTS_MAX {
-                    self.give_up(flight, failure);
-                } else {
-                    let wait = failure.retry_after.unwrap_or_else(|| wait(attempts, node));
-                    let retry_at = Some(self.now.plus(wait));
-                    let op = self.op_kind(&flight.op).as_str();
-                    self.troubles.insert(node, Trouble { attempts, retry_at, failure, op });
-                }
-            }
+            FailureKind::Transient | FailureKind::Corrupt => self.try_again_later(flight, failure),
         }
         Ok(())
     }
 
+    /// A node that failed waits longer each time, and in the end for the next run.
+    pub(super) fn try_again_later(&mut self, flight: &Flight, failure: Failure) {
+        let node = flight.op.node;
+        let count = self.attempts.entry(node).or_default();
+        *count += 1;
+        let attempts = *count;
+        if attempts >= ATTEMPTS_MAX {
+            self.give_up(flight, failure);
+        } else {
+            let wait = failure.retry_after.unwrap_or_else(|| wait(attempts, node));
+            let retry_at = Some(self.now.plus(wait));
+            let op = self.op_kind(&flight.op).as_str();
+            self.troubles.insert(node, Trouble { attempts, retry_at, failure, op });
+        }
+    }
+
     /// Not again in this run; the next one tries again.
-    fn give_up(&mut self, flight: &Flight, failure: Failure) {
+    pub(super) fn give_up(&mut self, flight: &Flight, failure: Failure) {
         let op = &flight.op;
         let path = self.report_path(flight).to_string();
         let mut report = OpReport::new(self.op_kind(op), op.side, path, op.why);
@@ -127,7 +132,7 @@ impl Engine {
 
     /// Looks again at every folder that the operation relied on directly. Until then nothing more is
     /// done with the node: what an operation changes, the look would have to look at again.
-    fn look_around_flight(&mut self, flight: &Flight) {
+    pub(super) fn look_around_flight(&mut self, flight: &Flight) {
         let node = flight.op.node;
         let mut folders: Vec<(Side, NodeId)> = Vec::new();
         folders.extend(flight.place.as_ref().map(|(side, place)| (*side, place.parent)));
@@ -145,8 +150,9 @@ impl Engine {
         self.doubt(node, folders);
     }
 
-    /// A move whose outcome is unknown may have stopped half-way.
+    /// A move whose outcome is unknown may have stopped half-way, an upload may have arrived.
     fn excuse_flight(&mut self, flight: &Flight) {
+        self.await_arrival(flight);
         if let Action::Move { to } = &flight.op.action {
             self.moving.insert(flight.op.node, to.clone());
         }

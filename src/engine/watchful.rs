@@ -11,6 +11,7 @@ use super::sweep::{Due, Sweep, SweepSettings};
 use super::{Engine, Fatal, Problem};
 use crate::clock::Timestamp;
 use crate::local::ignore::Rules;
+use crate::plan::Action;
 use crate::store::{FailureRow, HeldRow, HeldState};
 use crate::tree::{Facet, Kind, NodeId, RelPath, Side};
 
@@ -40,7 +41,14 @@ pub struct Pending {
     pub moves: u64,
     /// Content bytes of the transfers among them.
     pub bytes: u64,
+    /// Those of them in files of at least `LARGE_BYTES`.
+    pub large_bytes: u64,
+    /// Operations that move less than that, or nothing.
+    pub small: u64,
 }
+
+/// From this size on, the bytes of a file take longer than the requests for it.
+pub const LARGE_BYTES: u64 = 256 << 10;
 
 /// See `Engine::records`.
 #[derive(Clone, Debug)]
@@ -243,8 +251,21 @@ impl Engine {
                 OpKind::Move => pending.moves += 1,
                 OpKind::Mkdir | OpKind::Park | OpKind::Conflict | OpKind::Read => {}
             }
-            if let crate::plan::Action::Transfer { content, .. } = &op.action {
-                pending.bytes += content.size();
+            match &op.action {
+                Action::Transfer { content, .. } if content.size() >= LARGE_BYTES => {
+                    pending.bytes += content.size();
+                    pending.large_bytes += content.size();
+                }
+                Action::Transfer { content, .. } => {
+                    pending.bytes += content.size();
+                    pending.small += 1;
+                }
+                Action::Mkdir { .. }
+                | Action::Move { .. }
+                | Action::Park
+                | Action::Delete
+                | Action::KeepBoth { .. } => pending.small += 1,
+                Action::Learn => {}
             }
         }
         pending

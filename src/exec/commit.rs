@@ -107,6 +107,10 @@ impl Executor {
         found.map_err(|failed| Failure { unfinished: true, ..failed })
     }
 
+    pub(super) async fn has_staged(&self, key: u64, to: &Target) -> Result<bool> {
+        Ok(self.find_swap(key, &to.parent, &to.name).await?.new.is_some())
+    }
+
     /// Removes a new version that will not be put in place.
     pub(super) async fn drop_staged(&self, key: u64, to: &Target) -> Result<()> {
         match self.find_swap(key, &to.parent, &to.name).await?.new {
@@ -165,15 +169,29 @@ impl Executor {
     }
 
     /// Brings a swap that was cut short to its end, whichever half-way state it is in. `old` is the
-    /// version that was being replaced: nothing else is ever deleted.
+    /// version that was being replaced: nothing else is ever deleted. Tells whether there was anything
+    /// of it: listings may lag behind.
     pub async fn roll_forward(
         &self,
         key: u64,
         parent: &Locator,
         name: &Name,
         old: Option<&Stamp>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let swap = self.find_swap(key, parent, name).await?;
+        let is_there = swap.new.is_some() || swap.old.is_some();
+        self.bring_to_end(key, parent, name, old, &swap).await?;
+        Ok(is_there)
+    }
+
+    async fn bring_to_end(
+        &self,
+        key: u64,
+        parent: &Locator,
+        name: &Name,
+        old: Option<&Stamp>,
+        swap: &Swap,
+    ) -> Result<()> {
         match (&swap.new, &swap.current, &swap.old) {
             (Some(new), None, _) => self.rename_entry(parent, new, name).await?,
             // Not swapped yet, or somebody took the name: local still has the content.

@@ -6,6 +6,7 @@
 
 mod commit;
 mod download;
+pub mod meter;
 mod structure;
 mod upload;
 
@@ -18,6 +19,7 @@ use crate::engine::job::{Failure, FailureKind, Job, Outcome, SavedSession, Task}
 use crate::local::{FsError, FsErrorKind, LocalFs};
 use crate::remote::{Effect, ErrorKind, Remote, RemoteError};
 use crate::tree::{HashAlgo, NodeId, Side};
+use meter::Meter;
 
 /// Bytes that are in memory for one transfer at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -51,6 +53,7 @@ pub struct Executor {
     downloads: Semaphore,
     structure: Semaphore,
     notes: mpsc::Sender<Note>,
+    meter: Arc<Meter>,
 }
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -62,6 +65,7 @@ impl Executor {
         clock: Arc<dyn Clock>,
         install_id: String,
         lanes: Lanes,
+        meter: Arc<Meter>,
     ) -> (Executor, mpsc::Receiver<Note>) {
         let algo = remote.capabilities().pair_hash();
         let (notes, noted) = mpsc::channel(64);
@@ -75,6 +79,7 @@ impl Executor {
             downloads: Semaphore::new(lanes.downloads),
             structure: Semaphore::new(lanes.structure),
             notes,
+            meter,
         };
         (executor, noted)
     }
@@ -89,11 +94,19 @@ impl Executor {
                 self.upload(key, job, &upload).await
             }
             Task::Download { .. } => self.download(key, &job.task).await,
-            Task::Mkdir { side, to } => self.mkdir(*side, to).await,
-            Task::Relocate { side, from, to } => self.relocate(key, *side, from, to).await,
-            Task::Delete { side, what, gone } => self.delete(*side, what, gone.as_ref()).await,
+            Task::Mkdir { side, to } => self.count(self.mkdir(*side, to)).await,
+            Task::Relocate { side, from, to } => {
+                self.count(self.relocate(key, *side, from, to)).await
+            }
+            Task::Delete { side, what, gone } => {
+                self.count(self.delete(*side, what, gone.as_ref())).await
+            }
             Task::Learn { side, what, algo } => self.learn(*side, what, *algo).await,
         }
+    }
+
+    async fn count(&self, operation: impl Future<Output = Result<Outcome>>) -> Result<Outcome> {
+        self.meter.count(&*self.clock, operation).await
     }
 }
 

@@ -5,18 +5,22 @@
 
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, FutureExt};
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Mutex, oneshot};
 
 use super::commit::Way;
+use super::meter::{Moving, Purpose, Wire};
 use super::{CHUNK_BYTES, Executor, Note, Result, enter, failure, local_failure, remote_failure};
 use crate::engine::job::{Expected, Failure, FailureKind, Job, Outcome, SavedSession, Target};
 use crate::local::FileReader;
-use crate::remote::{Body, ByteRange, UploadRequest, UploadSession, UploadStart, UploadStyle};
+use crate::remote::{
+    Body, ByteRange, ErrorKind, Outstanding, UploadRequest, UploadSession, UploadStart, UploadStyle,
+};
 use crate::tree::{Digest, Entry, Hasher, Name, Side};
 
-/// Ranges of one file that are sent at once, where the service allows it.
+/// Ranges of one file that are sent at once, where the service allows it. Each has one chunk in memory.
 const PARALLEL_RANGES: usize = 3;
 
 /// What an upload job is about.
@@ -35,10 +39,18 @@ struct Sent {
     instant: bool,
 }
 
+/// One file on its way: what is sent, and who counts it.
+struct Sending<'a> {
+    session: &'a UploadSession,
+    upload: &'a Upload<'a>,
+    wire: Wire,
+}
+
 /// The source while it is being read: shared with the request that carries its bytes.
 struct Source {
     reader: Box<dyn FileReader>,
-    hasher: Hasher,
+    /// None where its bytes are not read in order.
+    hasher: Option<Hasher>,
     failure: Option<Failure>,
 }
 
@@ -54,7 +66,13 @@ impl Executor {
             Way::Swap => super::commit::staged_name(key),
         };
         let lane = enter(&self.uploads).await;
-        let sent = self.transfer(key, job, upload, &name, way, saved).await;
+        let (path, size) = (upload.to.path(), upload.content.size);
+        let moving = self.meter.begin(&self.clock, path, Side::Remote, Purpose::Transfer, size);
+        let mut request = self.request(key, upload, &name);
+        if way == Way::Swap {
+            request.over = None;
+        }
+        let sent = self.transfer(job, upload, request, way, saved, &moving).await;
         drop(lane);
         let sent = match sent {
             Ok(sent) => sent,
@@ -62,6 +80,14 @@ impl Executor {
                 return Err(self.withdraw(key, upload, failed).await);
             }
             Err(failed) => return Err(failed),
+        };
+        let way = match way {
+            Way::InPlace
+                if upload.saved.is_some() && self.is_staged(key, &sent, upload.to).await? =>
+            {
+                Way::Swap
+            }
+            Way::InPlace | Way::Swap => way,
         };
         let entry = match way {
             Way::InPlace => sent.entry,
@@ -72,7 +98,21 @@ impl Executor {
             let text = format!("{} arrived with other content", upload.to.path());
             return Err(failure(FailureKind::Corrupt, Side::Remote, text));
         }
+        if sent.instant {
+            moving.was_instant()
+        } else {
+            moving.arrived()
+        }
         Ok(Outcome::Uploaded { entry, sent: sent.bytes, instant: sent.instant })
+    }
+
+    /// Whether a session of an earlier try was to replace something that is gone by now: what it made
+    /// has the name of a staged version.
+    async fn is_staged(&self, key: u64, sent: &Sent, to: &Target) -> Result<bool> {
+        match &sent.entry {
+            Some(entry) => Ok(entry.name == super::commit::staged_name(key)),
+            None => self.has_staged(key, to).await,
+        }
     }
 
     /// Removes the staged version of an upload that failed. If nobody can tell whether there is one,
@@ -116,26 +156,14 @@ impl Executor {
 
     async fn transfer(
         &self,
-        key: u64,
         job: &Job,
         upload: &Upload<'_>,
-        name: &Name,
+        request: UploadRequest,
         way: Way,
         saved: Option<UploadSession>,
+        moving: &Moving,
     ) -> Result<Sent> {
-        let mut request = self.request(key, upload, name);
-        if way == Way::Swap {
-            request.over = None;
-        }
-        let resumed = match saved {
-            // A session that the service has forgotten is begun anew.
-            Some(session) => {
-                let session = UploadSession { request: request.clone(), ..session };
-                let outstanding = self.remote.outstanding(&session).await;
-                outstanding.ok().map(|outstanding| (session, outstanding))
-            }
-            None => None,
-        };
+        let resumed = self.resume(saved, &request).await?;
         let mut reader = self.open_source(upload, 0).await?;
         if way == Way::InPlace && self.remote.capabilities().instant_upload.is_some() {
             self.look_before(upload).await?;
@@ -157,10 +185,12 @@ impl Executor {
             },
         };
         let whole = outstanding.ranges.iter().map(|range| range.len).sum();
+        moving.goes_on_at(upload.content.size.saturating_sub(whole));
+        let sending = Sending { session: &session, upload, wire: moving.wire() };
         let sent = if outstanding.parallel && outstanding.ranges.len() > 1 {
-            self.send_parallel(&session, upload, &outstanding.ranges, reader.as_mut()).await
+            self.send_parallel(&sending, &outstanding.ranges, reader.as_mut()).await
         } else {
-            self.send_in_order(&session, upload, &outstanding.ranges, reader).await
+            self.send_in_order(&sending, &outstanding.ranges, reader).await
         };
         let sent = match sent {
             Ok(()) if way == Way::InPlace => self.look_before(upload).await,
@@ -182,7 +212,38 @@ impl Executor {
         }
     }
 
+    /// What is left of an earlier session. One that the service has forgotten is begun anew, one that it
+    /// cannot be asked about now is not.
+    async fn resume(
+        &self,
+        saved: Option<UploadSession>,
+        request: &UploadRequest,
+    ) -> Result<Option<(UploadSession, Outstanding)>> {
+        let Some(saved) = saved else { return Ok(None) };
+        let session = UploadSession { request: request.clone(), ..saved };
+        match self.remote.outstanding(&session).await {
+            Ok(outstanding) => Ok(Some((session, outstanding))),
+            Err(error) => match error.kind {
+                ErrorKind::Unavailable | ErrorKind::RateLimited | ErrorKind::AuthExpired => {
+                    Err(remote_failure(error))
+                }
+                ErrorKind::NotFound
+                | ErrorKind::AlreadyExists
+                | ErrorKind::Changed
+                | ErrorKind::Forbidden
+                | ErrorKind::QuotaFull
+                | ErrorKind::InvalidName
+                | ErrorKind::TooLarge
+                | ErrorKind::Unsupported
+                | ErrorKind::Corrupt
+                | ErrorKind::Protocol
+                | ErrorKind::RootLost => Ok(None),
+            },
+        }
+    }
+
     /// EE-05: what is replaced in one step must still be the version that was planned on.
+    // RACE: what changes after this look is replaced, where the service cannot check by itself.
     async fn look_before(&self, upload: &Upload<'_>) -> Result<()> {
         match upload.over {
             Some(over) => self.check_unchanged(over).await,
@@ -220,68 +281,72 @@ impl Executor {
     /// One range after the other. If that is the whole file, its bytes are hashed as they leave.
     async fn send_in_order(
         &self,
-        session: &UploadSession,
-        upload: &Upload<'_>,
+        sending: &Sending<'_>,
         ranges: &[ByteRange],
         reader: Box<dyn FileReader>,
     ) -> Result<()> {
+        let upload = sending.upload;
         let first = ranges.first().map_or(0, |range| range.from);
         let reader = if first == 0 { reader } else { self.open_source(upload, first).await? };
-        let hasher = Hasher::new(upload.content.hash.algo());
+        let hasher = Some(Hasher::new(upload.content.hash.algo()));
         let source = Arc::new(Mutex::new(Source { reader, hasher, failure: None }));
         let mut at = first;
         for range in ranges {
             if range.from != at {
                 source.lock().await.reader = self.open_source(upload, range.from).await?;
             }
-            self.send_range(session, &source, *range).await?;
+            self.send_range(sending, &source, *range).await?;
             at = range.from + range.len;
         }
         let mut state = source.lock().await;
         state.reader.verify().await.map_err(local_failure)?;
         let is_whole = first == 0 && ranges.iter().map(|r| r.len).sum::<u64>() == at;
-        let hash = state.hasher.clone().finish();
-        if is_whole && at == upload.content.size && hash != upload.content.hash {
+        let hash = state.hasher.take().map(Hasher::finish);
+        if is_whole && at == upload.content.size && hash != Some(upload.content.hash) {
             let text = "the file changed while it was read".to_owned();
             return Err(failure(FailureKind::Changed, Side::Local, text));
         }
         Ok(())
     }
 
-    /// Several ranges at once, each with a reader of its own. The service checks the whole.
+    /// Several ranges at once, each with a reader of its own that reads that range and no more: the
+    /// file is read once in total. Its hash is not taken on the way, because its bytes come in no
+    /// order: that it is still the version that was hashed is verified at the end, and the service
+    /// checks the whole.
     async fn send_parallel(
         &self,
-        session: &UploadSession,
-        upload: &Upload<'_>,
+        sending: &Sending<'_>,
         ranges: &[ByteRange],
         reader: &mut dyn FileReader,
     ) -> Result<()> {
-        let sends: Vec<BoxFuture<'_, Result<()>>> =
-            ranges.iter().map(|range| self.send_alone(session, upload, *range).boxed()).collect();
-        stream::iter(sends).buffer_unordered(PARALLEL_RANGES).try_collect::<()>().await?;
+        let mut under_way = FuturesUnordered::new();
+        let mut rest = ranges.iter();
+        loop {
+            // Not all at once: there may be a hundred thousand of them.
+            let next = rest.by_ref().take(PARALLEL_RANGES - under_way.len());
+            under_way.extend(next.map(|range| self.send_alone(sending, *range)));
+            match under_way.next().await {
+                Some(sent) => sent?,
+                None => break,
+            }
+        }
         reader.verify().await.map_err(local_failure)
     }
 
-    async fn send_alone(
-        &self,
-        session: &UploadSession,
-        upload: &Upload<'_>,
-        range: ByteRange,
-    ) -> Result<()> {
-        let reader = self.open_source(upload, range.from).await?;
-        let hasher = Hasher::new(upload.content.hash.algo());
-        let source = Arc::new(Mutex::new(Source { reader, hasher, failure: None }));
-        self.send_range(session, &source, range).await
+    async fn send_alone(&self, sending: &Sending<'_>, range: ByteRange) -> Result<()> {
+        let reader = self.open_source(sending.upload, range.from).await?;
+        let source = Arc::new(Mutex::new(Source { reader, hasher: None, failure: None }));
+        self.send_range(sending, &source, range).await
     }
 
     async fn send_range(
         &self,
-        session: &UploadSession,
+        sending: &Sending<'_>,
         source: &Arc<Mutex<Source>>,
         range: ByteRange,
     ) -> Result<()> {
-        let body = body(Arc::clone(source), range);
-        match self.remote.upload_range(session, range, body).await {
+        let body = body(Arc::clone(source), range, sending.wire.clone());
+        match self.remote.upload_range(sending.session, range, body).await {
             Ok(()) => source.lock().await.failure.take().map_or(Ok(()), Err),
             // If the source failed, the remote's complaint is only its echo.
             Err(error) => {
@@ -292,9 +357,30 @@ impl Executor {
     }
 }
 
-/// The next `range.len` bytes of the source.
-fn body(source: Arc<Mutex<Source>>, range: ByteRange) -> Body {
-    Box::pin(stream::unfold((source, range.len), |(source, left)| async move {
+/// The next `range.len` bytes of the source, in pieces that a slow connection takes one by one, so that
+/// what has passed is known well.
+fn body(source: Arc<Mutex<Source>>, range: ByteRange, wire: Wire) -> Body {
+    let pieces = chunks(source, range.len).flat_map(|chunk| stream::iter(pieces(chunk)));
+    pieces.inspect_ok(move |piece| wire.pass(piece.len())).boxed()
+}
+
+fn pieces(chunk: std::io::Result<Bytes>) -> Vec<std::io::Result<Bytes>> {
+    const PIECE_BYTES: usize = 64 << 10;
+    let mut pieces = Vec::new();
+    match chunk {
+        Ok(mut rest) => {
+            while rest.len() > PIECE_BYTES {
+                pieces.push(Ok(rest.split_to(PIECE_BYTES)));
+            }
+            pieces.push(Ok(rest));
+        }
+        Err(error) => pieces.push(Err(error)),
+    }
+    pieces
+}
+
+fn chunks(source: Arc<Mutex<Source>>, len: u64) -> Body {
+    Box::pin(stream::unfold((source, len), |(source, left)| async move {
         if left == 0 {
             return None;
         }
@@ -310,7 +396,9 @@ fn body(source: Arc<Mutex<Source>>, range: ByteRange) -> Body {
         };
         match chunk {
             Ok(chunk) => {
-                state.hasher.update(&chunk);
+                if let Some(hasher) = &mut state.hasher {
+                    hasher.update(&chunk);
+                }
                 drop(state);
                 let left = left - chunk.len() as u64;
                 Some((Ok(chunk), (source, left)))

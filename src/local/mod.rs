@@ -20,7 +20,7 @@ pub mod watch;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::tree::{ContentHash, Entry, HashAlgo, ItemId, RelPath, Stamp};
+use crate::tree::{ContentHash, Entry, HashAlgo, Hasher, ItemId, RelPath, Stamp};
 
 /// What went wrong on the disk, as far as somebody decides on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,15 @@ pub trait StageWriter: Send {
     async fn seal(self: Box<Self>, mtime_ns: Option<i64>) -> Result<Sealed>;
 }
 
+/// What an earlier process left of a staged file, and how to go on with it.
+pub struct Resumed {
+    pub writer: Box<dyn StageWriter>,
+    /// Bytes that are there.
+    pub size: u64,
+    /// Has seen them.
+    pub hasher: Hasher,
+}
+
 /// Proof that a staged file is complete and durable. Only `StageWriter::seal` makes one.
 #[derive(Debug)]
 pub struct Sealed {
@@ -147,6 +156,8 @@ pub struct Leftover {
     /// True if it holds a file that was displaced and is not the version that was to be replaced: it
     /// may be the only copy of something that a user wrote.
     pub displaced: bool,
+    /// True if it is nothing but a file that was not finished, which `resume` can go on with.
+    pub resumable: bool,
 }
 
 /// What `install` found in the way, apart from what it expected.
@@ -189,6 +200,15 @@ pub trait LocalFs: Send + Sync + 'static {
     async fn hash(&self, path: &RelPath, expected: &Stamp, algo: HashAlgo) -> Result<ContentHash>;
 
     async fn stage(&self, key: StageKey) -> Result<Box<dyn StageWriter>>;
+    /// Whether staged files that were not finished are kept for `resume`.
+    fn keeps_parts(&self) -> bool {
+        false
+    }
+    /// What was staged under the key and not finished, if it is some of at most `max` bytes. Its bytes
+    /// may not be the written ones after a power cut: the whole must be checked at the end.
+    async fn resume(&self, _key: StageKey, _max: u64, _algo: HashAlgo) -> Result<Option<Resumed>> {
+        Ok(None)
+    }
     /// Puts a sealed file at `at`: in place of the version `over`, which goes to the trash, or where
     /// nothing is (`Occupied` otherwise). A file that is not `over` but sits at `at` is never
     /// replaced knowingly (`Changed`); one that slips in at the last moment is kept beside it

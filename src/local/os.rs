@@ -22,8 +22,8 @@ use super::stage::{Stage, Unflushed};
 use super::transfer::{Reader, Writer, hash_file};
 use super::trash::{Trash, Trashed};
 use super::{
-    FileReader, FsError, FsErrorKind, Installed, Leftover, Listing, LocalFs, Result, Sealed,
-    StageKey, StageWriter,
+    FileReader, FsError, FsErrorKind, Installed, Leftover, Listing, LocalFs, Result, Resumed,
+    Sealed, StageKey, StageWriter,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::tree::path::CONTROL_DIR;
@@ -339,6 +339,20 @@ impl LocalFs for OsFs {
 
     async fn stage(&self, key: StageKey) -> Result<Box<dyn StageWriter>> {
         Ok(Box::new(Writer::new(&self.disk, &self.disk.stage, key)))
+    }
+
+    fn keeps_parts(&self) -> bool {
+        true
+    }
+
+    async fn resume(&self, key: StageKey, max: u64, algo: HashAlgo) -> Result<Option<Resumed>> {
+        let found =
+            visit(&self.disk, move |disk| disk.stage.reopen(&disk.root, key, max, algo)).await?;
+        Ok(found.map(|(part, hasher)| {
+            let size = part.size();
+            let writer = Writer::resume(&self.disk, &self.disk.stage, key, part);
+            Resumed { writer: Box::new(writer), size, hasher }
+        }))
     }
 
     async fn install(

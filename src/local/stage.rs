@@ -6,24 +6,26 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
-use rustix::fs::{self, AtFlags, Mode, OFlags, Statx, Timespec};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx, Timespec};
 use rustix::io::Errno;
 
-use super::look::{look, nanoseconds, stat_of};
+use super::look::{kind_of, look, nanoseconds, stat_of};
 use super::rename::rename_noreplace;
 use super::root::{Root, failure};
 use super::trash::{Placed, Trash};
 use super::{FsError, FsErrorKind, Leftover, Result, Sealed, StageKey};
-use crate::tree::{ItemId, Name, RelPath, Rev, Stamp};
+use crate::tree::{HashAlgo, Hasher, ItemId, Name, RelPath, Rev, Stamp};
 
 /// Written bytes that may wait for a flush while a file grows, and when it is complete. More would
 /// make a shared flush slow for everybody.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 const SHARED_FLUSH_BYTES_MAX: u64 = 4 << 20;
+/// What is read at once of a file that is gone on with.
+const HASH_BYTES: usize = 256 << 10;
 
 /// One stage folder.
 pub(crate) struct Stage {
@@ -121,9 +123,53 @@ impl Stage {
         };
         Ok(Part { dir, file: File::from(fd), key, written: 0, unflushed: 0 })
     }
+
+    /// Goes on with a file that was not finished, at its end. `None` if there is none, or if it has no
+    /// byte or more than `max`.
+    pub(super) fn reopen(
+        &self,
+        root: &Root,
+        key: StageKey,
+        max: u64,
+        algo: HashAlgo,
+    ) -> Result<Option<(Part, Hasher)>> {
+        let dir = root.control(&self.folder)?;
+        let name = part_name(key);
+        let fail = |errno| failure("resume", &name, errno);
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match fs::openat(&dir, &name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.map_err(fail)?,
+        };
+        let stat = stat_of(&fd).map_err(fail)?;
+        // A file with a second name somewhere is not written to.
+        let is_ours = kind_of(&stat) == FileType::RegularFile && stat.stx_nlink == 1;
+        if !is_ours || stat.stx_size == 0 || stat.stx_size > max {
+            return Ok(None);
+        }
+        let mut part = Part { dir, file: File::from(fd), key, written: 0, unflushed: 0 };
+        let mut hasher = Hasher::new(algo);
+        let mut buffer = vec![0; HASH_BYTES];
+        loop {
+            let length = part.file.read(&mut buffer).map_err(|e| part.broken(&e))?;
+            if length == 0 {
+                break;
+            }
+            hasher.update(&buffer[..length]);
+            part.written += length as u64;
+        }
+        // Whether they were made durable is not known.
+        part.unflushed = part.written;
+        Ok(Some((part, hasher)))
+    }
 }
 
 impl Part {
+    /// In bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.written
+    }
+
     pub(super) fn write(&mut self, chunks: &[Bytes]) -> Result<()> {
         for chunk in chunks {
             self.file.write_all(chunk).map_err(|e| self.broken(&e))?;
@@ -230,9 +276,15 @@ impl Stage {
     pub(super) fn leftovers(&self, root: &Root) -> Result<Vec<Leftover>> {
         let mut found = BTreeMap::new();
         for file in self.find(root, None)?.1 {
-            *found.entry(file.key).or_insert(false) |= file.what == Staged::Displaced;
+            let known = found.entry(file.key).or_insert(Leftover {
+                key: file.key,
+                displaced: false,
+                resumable: true,
+            });
+            known.displaced |= file.what == Staged::Displaced;
+            known.resumable &= file.name == part_name(file.key);
         }
-        Ok(found.into_iter().map(|(key, displaced)| Leftover { key, displaced }).collect())
+        Ok(found.into_values().collect())
     }
 
     /// Gives a displaced file a name in the tree. Returns the folder to make durable.

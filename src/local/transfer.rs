@@ -34,7 +34,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Opens a file, to be read from the byte `from` on, and reads its first bytes.
+    /// Opens a file, to be read from the byte `from` on. From its beginning some bytes are read at
+    /// once: a small file needs one visit to the disk. Who begins elsewhere may want fewer than those.
     pub(crate) async fn open(
         disk: &Arc<Disk>,
         path: &RelPath,
@@ -45,16 +46,21 @@ impl Reader {
         let remaining = expected.size.saturating_sub(from);
         let (file, ahead) = visit(disk, move |disk| {
             let file = disk.root.open_file(&path, &expected)?;
+            let ahead = match from {
+                0 => Some(file.read_chunk(remaining, READ_BYTES)?),
+                _ => None,
+            };
             if from > 0 {
                 file.seek(from)?;
             }
-            let ahead = file.read_chunk(remaining)?;
             Ok((Arc::new(file), ahead))
         })
         .await?;
         let mut reader =
             Reader { disk: Arc::clone(disk), file, ahead: Bytes::new(), remaining, ended: false };
-        reader.take_in(ahead)?;
+        if let Some(ahead) = ahead {
+            reader.take_in(ahead)?;
+        }
         Ok(reader)
     }
 
@@ -76,7 +82,7 @@ impl FileReader for Reader {
     async fn read(&mut self, max: usize) -> Result<Bytes> {
         if self.ahead.is_empty() && !self.ended {
             let (file, remaining) = (Arc::clone(&self.file), self.remaining);
-            let chunk = visit(&self.disk, move |_| file.read_chunk(remaining)).await?;
+            let chunk = visit(&self.disk, move |_| file.read_chunk(remaining, max)).await?;
             self.take_in(chunk)?;
         }
         let length = self.ahead.len().min(max);
@@ -90,9 +96,11 @@ impl FileReader for Reader {
 }
 
 impl OpenedFile {
-    /// Up to `READ_BYTES`.
-    fn read_chunk(&self, remaining: u64) -> Result<Bytes> {
-        let mut buffer = BytesMut::zeroed(room_for(remaining));
+    /// Up to `READ_BYTES`, and up to `max` of those that are expected.
+    fn read_chunk(&self, remaining: u64, max: usize) -> Result<Bytes> {
+        let room = room_for(remaining);
+        let room = if (max as u64) < remaining { room.min(max.max(1)) } else { room };
+        let mut buffer = BytesMut::zeroed(room);
         let mut filled = 0;
         while filled < buffer.len() {
             match self.read(&mut buffer[filled..])? {
@@ -168,6 +176,16 @@ impl Writer {
             gathered_bytes: 0,
             part: PartState::NotBegun,
         }
+    }
+
+    /// Goes on at the end of what is there.
+    pub(super) fn resume(
+        disk: &Arc<Disk>,
+        stage: &Arc<Stage>,
+        key: StageKey,
+        part: Part,
+    ) -> Writer {
+        Writer { part: PartState::Begun(part), ..Writer::new(disk, stage, key) }
     }
 
     /// The work of bringing everything gathered so far to the disk.

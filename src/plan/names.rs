@@ -80,7 +80,7 @@ pub(super) struct Copies<'a> {
 impl<'a> Copies<'a> {
     pub(super) fn new(target: &Target<'a>) -> Copies<'a> {
         let constraints = target.constraints;
-        let bytes_max = constraints.local_names.bytes_max.min(constraints.remote_names.bytes_max);
+        let bytes_max = constraints.local_names.short().min(constraints.remote_names.short());
         let taken = target.goals().map(|(_, goal)| goal.at.clone()).collect();
         Copies { constraints, bytes_max, taken }
     }

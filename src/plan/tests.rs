@@ -1,7 +1,7 @@
 //! Single decisions of the planner that the tables and the random histories do not pin down.
 
 use super::*;
-use crate::tree::names::{CaseRule, Known, NameProblem};
+use crate::tree::names::{AsciiSet, CaseRule, Known, NameProblem};
 use crate::tree::{Content, ContentHash, Digest, Facet, ItemId, Kind, Name, Placement, Rev};
 
 const ROOT: NodeId = NodeId::ROOT;
@@ -292,7 +292,7 @@ fn a_copy_is_named_within_the_stricter_limit() {
 #[test]
 fn a_name_that_the_other_side_cannot_hold_is_held_with_everything_below_it() {
     let mut pair = Pair::new();
-    pair.names[1].forbidden = &['?'];
+    pair.names[1].forbidden = AsciiSet::EMPTY.with('?');
     let dir = pair.new_on(Side::Local, at(ROOT, "d?"), Content::Dir);
     pair.new_on(Side::Local, at(dir, "x"), is(1));
     let plan = pair.plan();

@@ -346,7 +346,7 @@ impl Remote for DirRemote {
     }
 
     /// The stage of a killed process is cleared when its lock is taken over.
-    async fn clean_up(&self, _key: u64) -> Result<()> {
+    async fn clear_stage(&self) -> Result<()> {
         self.own_stage().await.map(drop)
     }
 

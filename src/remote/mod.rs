@@ -17,7 +17,7 @@ use futures_util::stream::BoxStream;
 use crate::local::Listing;
 use crate::tree::{Digest, Entry, HashAlgo, ItemId, Kind, Name, RelPath, Rev, Stamp};
 
-pub use crate::tree::names::{CaseRule, Known, NameRules};
+pub use crate::tree::names::{AsciiSet, CaseRule, Known, NameRules};
 
 // ---- errors ------------------------------------------------------------------------------------
 
@@ -199,14 +199,17 @@ pub struct Page {
 /// A new file, or a new version of one.
 #[derive(Clone, Debug)]
 pub struct UploadRequest {
-    /// Unique for each operation of a state database; names what is staged on the remote.
+    /// Unique for each operation of a state database.
     pub key: u64,
     pub parent: Locator,
+    /// The file gets exactly this name.
     pub name: Name,
     pub content: Digest,
     /// Modification time of the source, nanoseconds since the epoch.
     pub modified_ns: Option<i64>,
-    /// The version to replace. `None`: nothing may be there.
+    /// The version to replace in place, only asked of a service that does that
+    /// (`SameName::Replaces`). The caller has looked that it still is there; an adapter checks it
+    /// once more only where that is one step with the replacement. `None`: nothing may be there.
     pub over: Option<(Locator, Stamp)>,
 }
 
@@ -293,9 +296,11 @@ pub trait Remote: Send + Sync + 'static {
     async fn finish_upload(&self, session: &UploadSession) -> Result<Option<Entry>>;
     async fn abort_upload(&self, session: &UploadSession) -> Result<()>;
 
-    /// Removes what an upload of that key, whose process was killed, may have left. What it had
-    /// displaced is kept in the remote's trash. Nothing there is success.
-    async fn clean_up(&self, key: u64) -> Result<()>;
+    /// Clears what uploads of killed processes have left in places that only the adapter knows. What
+    /// they had displaced is kept in the remote's trash. Nothing there is success.
+    async fn clear_stage(&self) -> Result<()> {
+        Ok(())
+    }
 
     async fn download(&self, target: &Locator, expected: &Stamp, from: u64) -> Result<Download>;
     /// Changes parent, name, or (where `moves` is `Atomic`) both. Never replaces.

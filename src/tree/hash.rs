@@ -17,8 +17,10 @@ pub enum HashAlgo {
     Sha256,
 }
 
-/// The hash of one file's complete content.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// The hash of one file's complete content. In records its hexadecimal digits, whose number tells the
+/// algorithm.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum ContentHash {
     Md5([u8; 16]),
     Sha1([u8; 20]),
@@ -66,6 +68,22 @@ impl ContentHash {
     /// Lower-case hexadecimal digits.
     pub fn hex(&self) -> String {
         self.bytes().iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+impl From<ContentHash> for String {
+    fn from(hash: ContentHash) -> String {
+        hash.hex()
+    }
+}
+
+impl TryFrom<String> for ContentHash {
+    type Error = &'static str;
+
+    fn try_from(hex: String) -> Result<ContentHash, &'static str> {
+        let algos = [HashAlgo::Md5, HashAlgo::Sha1, HashAlgo::Sha256];
+        let hash = algos.into_iter().find_map(|algo| ContentHash::from_hex(algo, &hex));
+        hash.ok_or("no content hash")
     }
 }
 

@@ -15,12 +15,52 @@ pub enum CaseRule {
     Insensitive,
 }
 
+/// A set of ASCII characters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct AsciiSet(u128);
+
+impl AsciiSet {
+    pub const EMPTY: AsciiSet = AsciiSet(0);
+    /// U+0001 to U+001F, and DEL. No name has NUL.
+    pub const CONTROLS: AsciiSet = AsciiSet(0xffff_fffe | 1 << 127);
+
+    pub const fn with(self, c: char) -> AsciiSet {
+        if c.is_ascii() { AsciiSet(self.0 | 1 << c as u32) } else { self }
+    }
+
+    pub const fn and(self, other: AsciiSet) -> AsciiSet {
+        AsciiSet(self.0 | other.0)
+    }
+
+    pub const fn contains(self, c: char) -> bool {
+        c.is_ascii() && self.0 >> c as u32 & 1 == 1
+    }
+
+    pub fn chars(self) -> impl Iterator<Item = char> {
+        ('\0'..='\u{7f}').filter(move |c| self.contains(*c))
+    }
+}
+
+impl FromIterator<char> for AsciiSet {
+    fn from_iter<I: IntoIterator<Item = char>>(chars: I) -> AsciiSet {
+        chars.into_iter().fold(AsciiSet::EMPTY, AsciiSet::with)
+    }
+}
+
+impl std::fmt::Debug for AsciiSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.chars()).finish()
+    }
+}
+
 /// Which names a side can hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameRules {
     /// In bytes of UTF-8.
     pub bytes_max: usize,
-    pub forbidden: &'static [char],
+    /// In characters.
+    pub chars_max: usize,
+    pub forbidden: AsciiSet,
     pub trailing_dot_or_space: bool,
     pub case: Known<CaseRule>,
 }
@@ -30,6 +70,8 @@ pub struct NameRules {
 pub enum NameProblem {
     #[error("the name is longer than {0} bytes")]
     TooLong(usize),
+    #[error("the name has more than {0} characters")]
+    TooManyChars(usize),
     #[error("the name contains {0:?}, which that side does not allow")]
     Forbidden(char),
     #[error("the name ends in a dot or a space, which that side does not allow")]
@@ -40,22 +82,55 @@ impl NameRules {
     /// What Linux file systems hold: 255 bytes, anything but `/` and NUL.
     pub const POSIX: NameRules = NameRules {
         bytes_max: 255,
-        forbidden: &[],
+        chars_max: 255,
+        forbidden: AsciiSet::EMPTY,
         trailing_dot_or_space: true,
         case: Known::Is(CaseRule::Sensitive),
     };
+
+    /// Names of so many bytes are short enough, whatever they are made of.
+    pub fn short(&self) -> usize {
+        self.bytes_max.min(self.chars_max)
+    }
 
     pub fn check(&self, name: &Name) -> Result<(), NameProblem> {
         let text = name.as_str();
         if text.len() > self.bytes_max {
             return Err(NameProblem::TooLong(self.bytes_max));
         }
-        if let Some(bad) = text.chars().find(|c| self.forbidden.contains(c)) {
+        if text.chars().count() > self.chars_max {
+            return Err(NameProblem::TooManyChars(self.chars_max));
+        }
+        if let Some(bad) = text.chars().find(|c| self.forbidden.contains(*c)) {
             return Err(NameProblem::Forbidden(bad));
         }
         if !self.trailing_dot_or_space && text.ends_with(['.', ' ']) {
             return Err(NameProblem::Trailing);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_characters_has_what_was_put_in_and_nothing_else() {
+        let set: AsciiSet = "?*é".chars().collect();
+        assert_eq!(set.chars().collect::<String>(), "*?");
+        assert!(!set.contains('é') && !AsciiSet::EMPTY.contains('\0'));
+        assert_eq!(AsciiSet::CONTROLS.chars().count(), 32);
+        assert!(AsciiSet::CONTROLS.chars().all(char::is_control));
+    }
+
+    #[test]
+    fn a_name_may_be_too_long_in_bytes_or_in_characters() {
+        let rules = NameRules { bytes_max: 6, chars_max: 3, ..NameRules::POSIX };
+        let check = |text: &str| rules.check(&Name::new(text).expect("a name"));
+        assert_eq!(check("éé"), Ok(()));
+        assert_eq!(check("ééé"), Ok(()));
+        assert_eq!(check("日本語"), Err(NameProblem::TooLong(6)));
+        assert_eq!(check("abcd"), Err(NameProblem::TooManyChars(3)));
     }
 }

@@ -77,7 +77,7 @@ pub struct Placement {
 }
 
 /// The size and hash of bytes that somebody has read to the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Digest {
     pub size: u64,
     pub hash: ContentHash,

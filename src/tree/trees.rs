@@ -253,6 +253,16 @@ impl Trees {
         }
     }
 
+    /// A side does not have a node any more, nor anything below it.
+    pub fn lose(&mut self, side: Side, top: NodeId) {
+        let mut left = vec![top];
+        while let Some(id) = left.pop() {
+            left.extend(self.children(side, id).map(|(_, child)| child));
+            self.set_facet(side, id, None);
+            self.settle(id);
+        }
+    }
+
     pub fn set_base(&mut self, id: NodeId, base: Option<Register>) {
         self.files -= self.counted(id);
         if let Some(node) = self.slot(id) {
@@ -365,8 +375,17 @@ impl Trees {
         self.refresh_divergence(id);
     }
 
-    /// Ends loading: ids that nothing refers to may be used again.
+    /// Ends loading: ids that nothing refers to may be used again, and what is in no folder is nowhere.
     pub fn loaded(&mut self) {
+        for side in Side::BOTH {
+            let orphans: Vec<NodeId> = self
+                .ids()
+                .filter(|id| {
+                    self.facet(side, *id).is_some_and(|facet| !self.has(side, facet.at().parent))
+                })
+                .collect();
+            orphans.into_iter().for_each(|id| self.lose(side, id));
+        }
         let mut referred: BTreeSet<NodeId> = BTreeSet::new();
         if self.ids().count() + 2 < self.nodes.len() {
             for id in self.ids() {

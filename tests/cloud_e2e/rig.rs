@@ -3,6 +3,11 @@
 //! Owns the folder, the service and the program's state, and what users wrote and have not given up
 //! (S1). Every output of the program is searched for secrets (SE-06). Never looks into the program.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what builds a test may fail it; benchmarks build with it, too"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -56,7 +61,7 @@ pub(crate) struct Rig {
     /// Contents that users wrote and have not overwritten or deleted since.
     owed: BTreeSet<Vec<u8>>,
     /// Serves the requests.
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Rig {
@@ -78,9 +83,15 @@ impl Rig {
         for name in ["local", "home"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
-        let rig = Rig { cloud, folder, owed: BTreeSet::new(), _runtime: runtime };
+        let rig = Rig { cloud, folder, owed: BTreeSet::new(), runtime };
         std::fs::write(rig.path("sync.toml"), rig.config()).unwrap();
         rig
+    }
+
+    /// Waits for another client of the service.
+    #[allow(dead_code, reason = "only the benchmark has one")]
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
     }
 
     fn config(&self) -> String {

@@ -93,7 +93,14 @@ pub struct Switches {
     pub moving_changes_id: bool,
     pub folds_case: bool,
     pub stores_nfc: bool,
+    /// Names are compared in their composed form, and kept as they are written.
+    pub compares_nfc: bool,
     pub name_bytes_max: usize,
+    pub name_chars_max: usize,
+    /// Names with one of these are refused.
+    pub forbidden_chars: &'static str,
+    /// Dots and spaces at the end of a name are dropped, and nothing is said about it.
+    pub trims_names: bool,
     pub errors: Errors,
     pub numbers_are_strings: bool,
     pub window: Window,
@@ -115,6 +122,8 @@ pub struct Switches {
     pub tells_path: bool,
     pub session_ttl_s: i64,
     pub link_ttl_s: i64,
+    /// Downloads are of the whole file, whatever range was asked for.
+    pub ignores_range: bool,
     pub access_ttl_s: i64,
     /// A refresh token that is used twice ends the whole login.
     pub reuse_revokes: bool,
@@ -137,7 +146,11 @@ impl Default for Switches {
             moving_changes_id: false,
             folds_case: false,
             stores_nfc: false,
+            compares_nfc: false,
             name_bytes_max: 255,
+            name_chars_max: 255,
+            forbidden_chars: "",
+            trims_names: false,
             errors: Errors::Status,
             numbers_are_strings: false,
             window: Window::FoldersThenFiles,
@@ -155,6 +168,7 @@ impl Default for Switches {
             tells_path: true,
             session_ttl_s: 86_400,
             link_ttl_s: 600,
+            ignores_range: false,
             access_ttl_s: 7200,
             reuse_revokes: true,
             pending_is_200: false,
@@ -511,7 +525,7 @@ impl State {
             .filter(|(id, f)| f.parent == folder && **id != ROOT)
             .map(|(id, f)| json!({"id": id, "name": f.name}))
             .collect();
-        let mut files: Vec<_> = shown.files.iter().filter(|(_, f)| f.parent == folder).collect();
+        let mut files: Vec<_> = shown.files.within(folder).collect();
         match switches.order {
             Order::ById => {}
             Order::RecentFirst => files.sort_by_key(|(_, f)| std::cmp::Reverse(f.touched)),
@@ -649,7 +663,7 @@ impl State {
         let blob = self.store.files.get(&id).and_then(|file| self.store.blobs.get(&file.md5));
         let Some(blob) = blob.cloned() else { return plain(404) };
         let range = asked.header("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-'));
-        let Some(from) = range else {
+        let Some(from) = range.filter(|_| !self.switches.ignores_range) else {
             return Reply { status: 200, headers: Vec::new(), body: blob };
         };
         let from: usize = from.parse().unwrap_or(usize::MAX);
@@ -671,8 +685,8 @@ impl State {
         let md5 = form.one("md5").unwrap_or_default().to_owned();
         let size: u64 = form.one("size").and_then(|size| size.parse().ok()).unwrap_or(0);
         let switches = self.switches.clone();
-        if name.len() > switches.name_bytes_max {
-            return self.refuse(Refusal::BadName);
+        if let Err(refusal) = switches.stored_name(&name) {
+            return self.refuse(refusal);
         }
         if switches.quota_bytes.is_some_and(|quota| self.store.used() + size > quota) {
             return self.refuse(Refusal::Quota);
@@ -1240,7 +1254,14 @@ async fn befall(
             scissors.cut();
             Response::new(Body::empty())
         }
-        Some(Fault::CutBody(after)) => cut_body(serve(), after),
+        Some(Fault::CutBody(after)) => {
+            let reply = serve();
+            if label == "content" {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.counters.bytes_down -= reply.body.len().saturating_sub(after) as u64;
+            }
+            cut_body(reply, after)
+        }
         Some(Fault::FlipBit) => {
             let mut reply = serve();
             let mut bytes = reply.body.to_vec();

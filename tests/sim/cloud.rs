@@ -140,7 +140,7 @@ impl Nature {
             tells_created: dice.chance(500),
             page_size: *dice.pick(&[2, 3, 100]).expect("not empty"),
             offset_pages: dice.chance(700),
-            lag_ms: dice.between(0, 5_000),
+            lag_ms: *dice.pick(&[0, 500, 5_000, 60_000]).expect("not empty"),
             piece: *dice.pick(&[3, 16, 1 << 20]).expect("not empty"),
             ..Nature::directory()
         }

@@ -36,7 +36,7 @@ impl DiskTraits {
 
     pub(crate) fn draw(dice: &mut Dice) -> DiskTraits {
         DiskTraits {
-            grain_ns: *dice.pick(&[1, 1, 1, 4_000_000, 1_000_000_000]).expect("not empty"),
+            grain_ns: *dice.pick(&[1, 1, 4_000_000, 1_000_000_000]).expect("not empty"),
             reuses_inodes: dice.chance(500),
             births: dice.chance(700),
             read_max: *dice.pick(&[3, 16, 1 << 20]).expect("not empty"),

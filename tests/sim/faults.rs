@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hasher as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ impl Odds {
             download_wrong: odd(&[0, 0, 60]),
             session_expired: odd(&[0, 0, 60]),
             quota_full: odd(&[0, 0, 0, 60]),
-            stale: odd(&[0, 0, 0, 200]),
+            stale: odd(&[0, 0, 100, 300]),
         }
     }
 }
@@ -155,6 +156,7 @@ pub(crate) struct Hub {
     started: tokio::time::Instant,
     pub(crate) ledger: Mutex<Ledger>,
     sides: Mutex<Vec<Arc<dyn Users + Send + Sync>>>,
+    haste: AtomicBool,
 }
 
 /// 2026-01-01T00:00:00Z, when every run starts.
@@ -184,12 +186,22 @@ impl Hub {
             started: tokio::time::Instant::now(),
             ledger: Mutex::new(Ledger::default()),
             sides: Mutex::default(),
+            haste: AtomicBool::new(false),
         }
     }
 
     /// Makes a side known to the oracle.
     pub(crate) fn join(&self, users: Arc<dyn Users + Send + Sync>) {
         self.sides.lock().expect("never poisoned").push(users);
+    }
+
+    /// Users act during runs: what they move about may be missed for a moment.
+    pub(crate) fn allow_haste(&self, haste: bool) {
+        self.haste.store(haste, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_hasty(&self) -> bool {
+        self.haste.load(Ordering::Relaxed)
     }
 
     /// What users of a side see now.

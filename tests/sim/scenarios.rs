@@ -487,6 +487,20 @@ fn an_upload_that_swaps_names_survives_a_kill_at_every_step() {
 }
 
 #[test]
+fn a_local_edit_after_a_killed_upload_is_an_edit_and_no_conflict() {
+    // CR-02: what arrived is what the two sides had agreed on, also if nobody could say so.
+    for setting in services().chain([directory()]) {
+        at_each_step_in(&setting, 60, &[("a", "0"), ("z", "0")], async |s, step| {
+            s.local_all([write("a", "11"), write("b", "3")]);
+            s.killed_after(step).await;
+            s.local_all([write("a", "222"), write("b", "44")]);
+            s.settle().await;
+            s.expect(&[("a", "222"), ("b", "44"), ("z", "0")]);
+        });
+    }
+}
+
+#[test]
 fn every_other_operation_survives_a_kill_at_every_step() {
     // CR-03
     let base = [("d/x", "1"), ("m", "2"), ("n", "3"), ("t", "4"), ("z", "0")];
@@ -639,4 +653,32 @@ fn a_disk_without_room_ends_the_run_and_not_the_pair() {
         story.expect(&[("b", "2"), ("d", "/"), ("d/a", "1")]);
         story.end();
     });
+}
+
+#[test]
+fn a_process_that_stays_takes_up_what_had_no_answer() {
+    // UP-09, UP-10
+    for service in services() {
+        for seed in 0..20 {
+            in_virtual_time(async {
+                let scratch = scratch();
+                let odds = Odds { reply_lost: 150, ..Odds::default() };
+                let hub = Arc::new(Hub::new(seed, odds, Pace::Jittery, Trace::Kept));
+                let nature = service.nature.clone();
+                let world = World::new(hub, DiskTraits::PLAIN, nature, scratch.path());
+                let mut story = Story { world };
+                story.local_all([write("a", "0"), write("b", "1")]);
+                story.world.cycles = 2;
+                story.world.start(None).await;
+                story.local_all([write("a", "2"), write("b", "3")]);
+                story.world.cycles = 4;
+                let end = story.world.start(None).await;
+                let log = story.world.hub.take_log().join("\n");
+                assert!(matches!(end, End::Done(result) if result.is_ok()), "{log}");
+                story.settle().await;
+                story.expect(&[("a", "2"), ("b", "3")]);
+                story.end();
+            });
+        }
+    }
 }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldsync::drive::Observer;
-use foldsync::engine::OpReport;
+use foldsync::drive::{self, Observer};
+use foldsync::engine::{Event, LookAt, OpReport, Summary};
 use foldsync::exec::Lanes;
-use foldsync::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
+use foldsync::pair::{self, Conduct, PairSettings, RunError, Sides};
 use foldsync::plan::{BrakeLimits, ConflictPolicy, Mode};
-use foldsync::tree::Side;
+use foldsync::tree::{RelPath, Side};
 
 use super::cloud::{CloudPort, Nature, SimCloud};
 use super::crowd::Crowd;
@@ -41,9 +41,14 @@ pub(crate) struct World {
     db: PathBuf,
     runs: u64,
     kills: u64,
+    /// Runs that one process makes before it ends.
+    pub(crate) cycles: u64,
+    /// Who is at work while a process stays.
+    crowd: Option<Arc<Crowd>>,
     /// What the last run said it leaves out.
     reported: BTreeSet<String>,
-    /// Whether a state database was lost: nobody knows any more what has its names on the remote.
+    /// Whether a state database was lost, or could not do its work: nobody knows any more what has its
+    /// names on the remote.
     forgot: bool,
     /// Steps of the longest run so far: where in a run something may strike.
     reach: u64,
@@ -52,7 +57,7 @@ pub(crate) struct World {
 /// How one run of the engine ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    Done(Box<Result<RunReport, RunError>>),
+    Done(Box<Result<Summary, RunError>>),
     Killed,
 }
 
@@ -77,6 +82,8 @@ impl World {
             db: folder.join("pair.db"),
             runs: 0,
             kills: 0,
+            cycles: 1,
+            crowd: None,
             reported: BTreeSet::new(),
             forgot: false,
             reach: 60,
@@ -87,7 +94,8 @@ impl World {
     /// One start of the engine: to its end, or to the step at which it is killed.
     pub(crate) async fn start(&mut self, kill_after: Option<u64>) -> End {
         self.runs += 1;
-        let life = self.hub.begin_life(Some(kill_after.unwrap_or(STEPS_MAX)));
+        let steps_max = STEPS_MAX * self.cycles;
+        let life = self.hub.begin_life(Some(kill_after.unwrap_or(steps_max)));
         let before = self.hub.steps();
         self.hub.note(format_args!("---- run {} (kill after {kill_after:?})", self.runs));
         let sides = Sides {
@@ -97,15 +105,7 @@ impl World {
         };
         let witness = Witness { hub: self.hub.clone() };
         let fresh_id = format!("id-{}", self.runs);
-        let run = pair::run(
-            &self.settings,
-            &self.db,
-            &sides,
-            &fresh_id,
-            Conduct::Act,
-            &witness,
-            std::future::pending(),
-        );
+        let run = self.live(&sides, &witness, &fresh_id);
         let end = tokio::select! {
             biased;
             () = self.hub.death() => End::Killed,
@@ -137,16 +137,63 @@ impl World {
         end
     }
 
+    /// The life of a process: one run, or as many as a daemon makes one after the other.
+    async fn live(
+        &self,
+        sides: &Sides,
+        witness: &Witness,
+        fresh_id: &str,
+    ) -> Result<Summary, RunError> {
+        let mut started =
+            pair::start(&self.settings, &self.db, sides, fresh_id, Conduct::Act).await?;
+        let driver = &mut started.driver;
+        let mut summary = drive::run_once(driver, witness, std::future::pending()).await?;
+        for cycle in 1..self.cycles {
+            self.hub.note(format_args!("---- cycle: {summary:?}"));
+            sides.clock.sleep(Duration::from_secs(60)).await;
+            let local = self.let_people_work(cycle);
+            driver.engine.begin_cycle()?;
+            driver.tell(Event::Look { side: Side::Local, at: local });
+            driver.tell(Event::Look { side: Side::Remote, at: LookAt::Everything });
+            summary = drive::run_once(driver, witness, std::future::pending()).await?;
+        }
+        Ok(summary)
+    }
+
+    /// Somebody does something before a cycle or during it, or nobody does. Where a watcher would
+    /// have the process look then: it may miss things, for an hour at most.
+    fn let_people_work(&self, cycle: u64) -> LookAt {
+        const CYCLES_AN_HOUR: u64 = 60;
+        let Some(crowd) = &self.crowd else { return LookAt::Everything };
+        for _ in 0..self.hub.below(3) {
+            crowd.act();
+        }
+        if self.hub.below(3) == 0 {
+            let busy = crowd.clone();
+            self.hub.schedule(self.hub.below(40) as u64, Box::new(move || busy.act()));
+        }
+        if cycle.is_multiple_of(CYCLES_AN_HOUR) {
+            return LookAt::Everything;
+        }
+        let all = self.disk.tree();
+        let folders = all.iter().filter(|(_, content)| content.is_none());
+        let paths = folders.filter_map(|(path, _)| RelPath::new(path).ok());
+        let seen = paths.filter(|_| self.hub.below(4) > 0);
+        LookAt::Folders(seen.chain([RelPath::root()]).collect())
+    }
+
     /// Users rest and nothing fails: the pair gets in sync, within a bound, and then keeps still.
     pub(crate) async fn settle(&mut self) {
+        self.cycles = 1;
+        self.crowd = None;
         self.hub.calm();
         self.disk.repair();
         for _ in 0..ROUNDS_MAX {
             // Longer than any answer is late, any listing lags and any failure waits for its retry.
             tokio::time::sleep(Duration::from_secs(86_400)).await;
             if let End::Done(result) = self.start(None).await {
-                if let Ok(report) = &*result {
-                    let skipped = report.summary.skipped.iter();
+                if let Ok(summary) = &*result {
+                    let skipped = summary.skipped.iter();
                     self.reported = skipped.map(|item| item.path.clone()).collect();
                 }
                 match *result {
@@ -249,6 +296,7 @@ fn settings() -> PairSettings {
         max_transfer: None,
         max_duration: None,
         settle: None,
+        meter: Arc::default(),
     }
 }
 
@@ -287,6 +335,8 @@ struct Weather {
     power_cut: u32,
     /// Users act during runs.
     busy: u32,
+    /// The process stays for several runs.
+    daemon: u32,
     deny: u32,
     unmount: u32,
     clock: u32,
@@ -300,6 +350,7 @@ impl Weather {
             kill: dice.swarm(&[0, 0, 300, 800]),
             power_cut: dice.swarm(&[0, 0, 500]),
             busy: dice.swarm(&[0, 500, 1000]),
+            daemon: dice.swarm(&[0, 0, 500]),
             deny: dice.swarm(&[0, 0, 0, 200]),
             unmount: dice.swarm(&[0, 0, 0, 150]),
             clock: dice.swarm(&[0, 0, 0, 300]),
@@ -317,13 +368,17 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
         let traits = DiskTraits::draw(&mut dice);
         let nature = Nature::draw(&mut dice);
         let weather = Weather::draw(&mut dice);
-        let odds_of_doubt = odds.reply_lost + odds.reply_late + odds.disk_io_late > 0;
+        let odds_of_doubt = odds.reply_lost + odds.reply_late + odds.disk_io_late + odds.stale > 0;
+        // Killed in a swap, and then blinded by a listing that lags, the engine forgets it.
+        let may_litter = odds.stale > 0 && weather.kill > 0;
         let calm = odds == Odds::default();
         let hub = Arc::new(Hub::new(seed, odds, pace, trace));
         let mut world = World::new(hub.clone(), traits, nature, folder);
         let users = Dice::new(seed, 3);
         let crowd = Crowd::new(hub.clone(), world.disk.clone(), world.cloud.clone(), users);
         let crowd = Arc::new(crowd);
+        world.forgot = may_litter;
+        hub.allow_haste(weather.busy > 0);
         let mut agreed = !crowd.settle_in();
         let mut lost_database = false;
         for _ in 0..weather.rounds {
@@ -349,8 +404,42 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
     })
 }
 
+/// Lives through 24 hours as a daemon does: it stays, looks again every minute, and starts anew where
+/// it could not go on. Users work all the time on both sides.
+pub(crate) fn daemon_day(seed: u64, folder: &Path, trace: Trace) -> Report {
+    const DAY: Duration = Duration::from_secs(86_400);
+    in_virtual_time(async {
+        let mut dice = Dice::new(seed, 4);
+        let odds = Odds { quota_full: 0, disk_full: 0, ..Odds::draw(&mut dice) };
+        let (traits, nature) = (DiskTraits::draw(&mut dice), Nature::draw(&mut dice));
+        let hub = Arc::new(Hub::new(seed, odds, Pace::Jittery, trace));
+        let mut world = World::new(hub.clone(), traits, nature, folder);
+        let users = Dice::new(seed, 3);
+        let crowd = Crowd::new(hub.clone(), world.disk.clone(), world.cloud.clone(), users);
+        let crowd = Arc::new(crowd);
+        hub.allow_haste(true);
+        crowd.settle_in();
+        let begun = tokio::time::Instant::now();
+        while begun.elapsed() < DAY {
+            world.cycles = (DAY - begun.elapsed()).as_secs() / 60 + 1;
+            world.crowd = Some(crowd.clone());
+            if let End::Done(result) = world.start(None).await
+                && let Err(error) = &*result
+                && let RunError::Fatal(_) = error
+            {
+                hub.violate(format!("S8: a daemon ended: {error}"));
+            }
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        crowd.finish();
+        world.settle().await;
+        world.report(crowd.acts())
+    })
+}
+
 impl World {
     async fn round(&mut self, crowd: &Arc<Crowd>, weather: &Weather, dice: &mut Dice) {
+        self.cycles = if dice.chance(weather.daemon) { dice.between(2, 3) } else { 1 };
         for _ in 0..dice.between(0, 4) {
             crowd.act();
         }
@@ -386,6 +475,7 @@ impl World {
         if unmounts {
             self.disk.unmount(false);
         }
-        tokio::time::sleep(Duration::from_secs(dice.between(0, 100))).await;
+        let rest_s = *dice.pick(&[0, 1, 10, 100]).expect("not empty");
+        tokio::time::sleep(Duration::from_secs(rest_s)).await;
     }
 }

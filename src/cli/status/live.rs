@@ -2,14 +2,15 @@
 //! rest.
 
 use std::io::IsTerminal as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
 use crate::cli::args::StatusArgs;
 use crate::cli::context::{Context, Pair};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::out::Paint;
+use crate::cli::out::{Paint, is_dumb};
+use crate::cli::screen::{Screen, Stream};
 use crate::cli::steer::of_pairs;
 use crate::clock::{Clock as _, SystemClock};
 use crate::daemon::client::{Client, ClientError};
@@ -24,8 +25,10 @@ pub(super) struct Live {
 
 /// Between two looks of `--watch`, whatever happens.
 const WATCH_MIN: Duration = Duration::from_millis(500);
-/// What changes without an event, such as a transfer's progress, is shown that often.
+/// What changes without an event, such as a transfer's progress, is shown that often, and where lines
+/// stay only so often.
 const WATCH_MAX: Duration = Duration::from_secs(2);
+const WATCH_MOVING: Duration = Duration::from_secs(60);
 const WAIT_EVENT: Duration = Duration::from_secs(5);
 
 pub(super) async fn find(pairs: &[Pair], context: &Context) -> Result<Option<Live>, Failure> {
@@ -72,12 +75,15 @@ impl Live {
         } else if args.check {
             out.line(check_line(&self.status));
         } else {
-            let paint = |paint: Paint, text: &str| out.paint(paint, text);
-            let home = context.places.home.as_deref();
-            let view = View { now: SystemClock.now(), home, paint: &paint };
-            out.write(status::text(&self.status, &view).as_bytes());
+            out.write(self.text(context).as_bytes());
         }
         out.flush();
+    }
+
+    fn text(&self, context: &Context) -> String {
+        let paint = |paint: Paint, text: &str| context.out.paint(paint, text);
+        let home = context.places.home.as_deref();
+        status::text(&self.status, &View { now: SystemClock.now(), home, paint: &paint })
     }
 
     async fn refresh(&mut self) -> Result<(), Failure> {
@@ -108,22 +114,39 @@ impl Live {
 
     /// Until it is interrupted, or the daemon ends.
     async fn watch(&mut self, args: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
-        let clears = !args.json && std::io::stdout().is_terminal();
+        if !args.json && std::io::stdout().is_terminal() && !is_dumb() {
+            return self.watch_live(context).await;
+        }
         let mut since = self.client.events(0, Duration::ZERO).await?.next;
         loop {
-            if clears {
-                context.out.write(b"\x1b[H\x1b[2J");
-            }
             self.print(args, context);
+            let printed = Instant::now();
             tokio::time::sleep(WATCH_MIN).await;
             let before = self.status.clone();
-            while self.status == before || clears {
+            while !self.is_news(&before, printed, args) {
                 since = self.client.events(since, WATCH_MAX).await?.next;
                 self.refresh().await?;
-                if clears {
-                    break;
-                }
             }
+        }
+    }
+
+    /// Where lines stay, moving bytes are told of once a minute; a program is told of everything.
+    fn is_news(&self, before: &DaemonStatus, printed: Instant, args: &StatusArgs) -> bool {
+        let is_due = args.json || printed.elapsed() >= WATCH_MOVING;
+        if is_due {
+            self.status != *before
+        } else {
+            self.status.without_motion() != before.without_motion()
+        }
+    }
+
+    async fn watch_live(&mut self, context: &Context) -> Result<Exit, Failure> {
+        let screen = Screen::new(Stream::Out);
+        loop {
+            let lines: Vec<String> = self.text(context).lines().map(str::to_owned).collect();
+            screen.show(&lines);
+            tokio::time::sleep(WATCH_MIN).await;
+            self.refresh().await?;
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{DaemonStatus, Degraded, PairStatus, State};
+use super::{DaemonStatus, Degraded, Direction, PairStatus, State};
 use crate::engine::report::OpResult;
 
 /// What a scraper is told about one metric.
@@ -107,6 +107,41 @@ const METRICS: &[Metric] = &[
                 (vec![("direction", "down"), ("source", "wire")], totals.bytes_down),
             ]
         },
+    },
+    Metric {
+        name: "foldsync_instant_uploads_total",
+        kind: "counter",
+        help: "Files whose content the remote had already",
+        samples: |pair| plain(pair.totals.files_instant),
+    },
+    Metric {
+        name: "foldsync_transfer_rate_bytes",
+        kind: "gauge",
+        help: "Bytes per second over the wire, over the last seconds",
+        samples: |pair| {
+            vec![
+                (vec![("direction", "up")], pair.rate.up_bps),
+                (vec![("direction", "down")], pair.rate.down_bps),
+            ]
+        },
+    },
+    Metric {
+        name: "foldsync_active_transfers",
+        kind: "gauge",
+        help: "Transfers that are under way",
+        samples: |pair| {
+            let of = |direction: Direction| {
+                let running = pair.transfers.iter().filter(|t| t.direction == direction).count();
+                (vec![("direction", direction.word())], running as u64)
+            };
+            vec![of(Direction::Up), of(Direction::Down)]
+        },
+    },
+    Metric {
+        name: "foldsync_eta_seconds",
+        kind: "gauge",
+        help: "Time until nothing is left to do; absent while it is not known",
+        samples: |pair| pair.eta_s.map(plain).unwrap_or_default(),
     },
     Metric {
         name: "foldsync_hashed_bytes_total",

@@ -92,6 +92,22 @@ site    ~            ↓ pics:/       Login expired      foldsync auth login pic
 }
 
 #[test]
+fn transfers_stand_below_their_pair() {
+    let mut status = busy();
+    let (path, direction) = ("a\u{1b}[31m.mp4".to_owned(), Direction::Up);
+    status.pairs[1].transfers = vec![Transfer { path, direction, done: 300, total: 400 }];
+    let text = shown(&status);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1].starts_with("photos"), "{text}");
+    assert_eq!(lines[2], "    ↑  75%            300 B / 400 B  a\\u{1b}[31m.mp4");
+    assert!(lines[3].starts_with("work"), "{text}");
+    let json = serde_json::to_value(&status).unwrap();
+    let transfer = &json["pairs"][1]["transfers"][0];
+    assert_eq!((&transfer["direction"], &transfer["done"]), (&"up".into(), &300.into()));
+    assert_eq!(transfer["total"], 400);
+}
+
+#[test]
 fn up_to_date_is_said_only_of_what_is_known_completely() {
     let mut docs = pair("docs", "/d", "top:/");
     docs.remote.listing_complete = false;
@@ -141,6 +157,7 @@ fn the_json_has_exactly_the_names_of_the_contract() {
     keys(&pair["remote"], &["kind", "path", "listing_at", "listing_complete"]);
     keys(&pair["pending"], &["upload", "download", "delete", "move", "bytes"]);
     keys(&pair["rate"], &["up_bps", "down_bps"]);
+    keys(&pair["totals"], &["bytes_up", "bytes_down", "bytes_instant", "bytes_hashed"]);
     keys(&pair["failed"][0], &["path", "error", "retry_at", "attempts"]);
     keys(&json["pairs"][2]["held"][0], &["id", "kind", "count", "created"]);
     assert_eq!(pair["state"], "auth-expired");
@@ -210,6 +227,7 @@ fn the_metrics_have_a_head_each_and_no_path() {
         ],
         bytes_up: 1000,
         bytes_instant: 4200,
+        files_instant: 118,
         ..Totals::default()
     };
     status.pairs[3].name = "a\"b\\c\n".to_owned();
@@ -223,6 +241,10 @@ fn the_metrics_have_a_head_each_and_no_path() {
         "foldsync_pending_operations{pair=\"photos\",kind=\"upload\"} 175",
         "foldsync_operations_total{pair=\"photos\",kind=\"upload\",result=\"instant\"} 118",
         "foldsync_transferred_bytes_total{pair=\"photos\",direction=\"up\",source=\"wire\"} 1000",
+        "foldsync_instant_uploads_total{pair=\"photos\"} 118",
+        "foldsync_transfer_rate_bytes{pair=\"photos\",direction=\"up\"} 421888",
+        "foldsync_active_transfers{pair=\"photos\",direction=\"down\"} 0",
+        "foldsync_eta_seconds{pair=\"photos\"} 22200",
         "foldsync_held_operations{pair=\"work\"} 143",
         "foldsync_conflicts{pair=\"work\"} 2",
         "foldsync_failed_items{pair=\"a\\\"b\\\\c\\n\"} 1",

@@ -32,6 +32,9 @@ pub fn text(status: &DaemonStatus, view: &View<'_>) -> String {
         let line = format!("{}  {}  {}  {state}  {}", cell(0), cell(1), cell(2), row[4]);
         out.push_str(line.trim_end());
         out.push('\n');
+        for line in super::block::transfers(pair) {
+            out.push_str(&format!("  {line}\n"));
+        }
     }
     let notes: Vec<String> = status.pairs.iter().flat_map(|pair| notes(pair, view.now)).collect();
     let polls: Vec<String> = status.pairs.iter().filter_map(|pair| poll(pair, view.now)).collect();
@@ -97,7 +100,7 @@ fn paint(pair: &PairStatus) -> Paint {
 }
 
 /// The state in words. "Up to date" only if that is known.
-fn headline(pair: &PairStatus) -> String {
+pub(super) fn headline(pair: &PairStatus) -> String {
     match pair.state {
         State::Idle if pair.failed_count() > 0 => {
             format!("{} failed", count(pair.failed_count()))
@@ -135,7 +138,7 @@ fn detail(pair: &PairStatus, now: Timestamp) -> String {
     let files = || format!("{}  {}", counted(pair.local.files, "file"), size(pair.local.bytes));
     match pair.state {
         State::Idle | State::Scanning | State::Planning => files(),
-        State::Syncing => transfer(pair),
+        State::Syncing => sums(pair),
         State::Held => {
             // A root that is not there leaves nothing to approve: the message says so.
             let message = || pair.message.as_deref().map(printable).unwrap_or_default();
@@ -158,7 +161,8 @@ fn detail(pair: &PairStatus, now: Timestamp) -> String {
     }
 }
 
-fn transfer(pair: &PairStatus) -> String {
+/// `1.2 GiB / 9.6 GiB  ↑ 412.0 KiB/s  ETA 6h 10m`
+pub(super) fn sums(pair: &PairStatus) -> String {
     let mut parts = Vec::new();
     if let Some(p) = pair.progress.filter(|p| p.bytes_total > 0) {
         parts.push(format!("{} / {}", size(p.bytes_done), size(p.bytes_total)));

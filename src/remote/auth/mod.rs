@@ -5,6 +5,7 @@
 //! interactive logins are in `flow`.
 
 mod flow;
+mod keyring;
 mod sources;
 mod vault;
 
@@ -17,6 +18,7 @@ use super::{Effect, ErrorKind, RemoteError, Result};
 use crate::clock::Clock;
 
 pub use flow::{OAuthApp, Prompt, TerminalPrompt, browser_login, device_login};
+pub use keyring::Keyring;
 pub use sources::{Found, Origin, Sources, read_token};
 pub use vault::{Credentials, Vault, VaultLock};
 

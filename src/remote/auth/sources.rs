@@ -1,13 +1,15 @@
 //! Where credentials come from, in the order of the contract: environment, systemd's credentials
-//! folder, a command, and the file that `auth login` wrote.
+//! folder, a command, the desktop's keyring, and the file that `auth login` wrote.
 
 use std::path::PathBuf;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::process::Command;
 
 use super::Granted;
+use super::keyring::{Keyring, LookUp};
 use super::vault::{Credentials, Vault};
 use crate::clock::{Clock, Timestamp};
 use crate::remote::http::Secret;
@@ -21,6 +23,7 @@ pub enum Origin {
     Environment,
     Systemd,
     Command,
+    Keyring,
     File,
 }
 
@@ -31,6 +34,7 @@ impl Origin {
             Origin::Environment => "environment",
             Origin::Systemd => "systemd credential",
             Origin::Command => "token_command",
+            Origin::Keyring => "keyring",
             Origin::File => "credentials file",
         }
     }
@@ -47,6 +51,8 @@ pub struct Sources {
     pub client_secret: Option<Secret>,
     /// Where systemd puts credentials (`$CREDENTIALS_DIRECTORY`).
     pub systemd_dir: Option<PathBuf>,
+    /// Where one may answer.
+    pub keyring: Option<Keyring>,
     pub environment: fn(&str) -> Option<String>,
 }
 
@@ -61,13 +67,15 @@ impl Sources {
     const COMMAND_WAIT: Duration = Duration::from_secs(30);
 
     pub fn new(remote: &str, vault: Vault) -> Sources {
+        let environment: fn(&str) -> Option<String> = |name| std::env::var(name).ok();
         Sources {
             remote: remote.to_owned(),
             vault,
             token_command: None,
             client_secret: None,
             systemd_dir: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
-            environment: |name| std::env::var(name).ok(),
+            keyring: Keyring::of_session(environment),
+            environment,
         }
     }
 
@@ -102,9 +110,26 @@ impl Sources {
         if let Some(token) = self.systemd("token") {
             return Ok(Some((token, Origin::Systemd)));
         }
-        match &self.token_command {
-            Some(command) => Ok(Some((self.run(command, clock).await?, Origin::Command))),
-            None => Ok(None),
+        if let Some(command) = &self.token_command {
+            return Ok(Some((self.run(command, clock).await?, Origin::Command)));
+        }
+        Ok(self.keyring_token(clock).await.map(|token| (token, Origin::Keyring)))
+    }
+
+    /// A keyring that gives nothing is told once and passed over: the file may have the login.
+    async fn keyring_token(&self, clock: &dyn Clock) -> Option<Secret> {
+        let keyring = self.keyring.as_ref()?;
+        match keyring.look_up(&self.remote, clock).await {
+            LookUp::Found(token) => Some(token),
+            LookUp::Missing => None,
+            LookUp::NoAnswer(why) => {
+                let (remote, program) = (&self.remote, keyring.program().display());
+                tracing::warn!(
+                    "the keyring was not used for {remote} ({program}: {why}): unlock it, or log in \
+                     with foldsync auth login {remote}"
+                );
+                None
+            }
         }
     }
 
@@ -130,14 +155,10 @@ impl Sources {
             let context = format!("the token_command of {}: {why}", self.remote);
             RemoteError::new(ErrorKind::AuthExpired, context)
         };
-        let mut child = Command::new("sh");
-        child.args(["-c", command]).stdin(std::process::Stdio::null()).kill_on_drop(true);
-        let output = tokio::select! {
-            output = child.output() => output.map_err(|error| failed(error.to_string()))?,
-            () = clock.sleep(Sources::COMMAND_WAIT) => {
-                return Err(failed("no answer within 30 seconds".to_owned()));
-            }
-        };
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]);
+        let output =
+            printed_within(&mut shell, Sources::COMMAND_WAIT, clock).await.map_err(failed)?;
         if !output.status.success() {
             return Err(failed(format!("it ended with {}", output.status)));
         }
@@ -147,7 +168,20 @@ impl Sources {
     }
 }
 
-fn trimmed(text: &str) -> Option<Secret> {
+/// What a program printed until it ended; why it did not end well in time. It is killed then.
+pub(super) async fn printed_within(
+    command: &mut Command,
+    limit: Duration,
+    clock: &dyn Clock,
+) -> std::result::Result<Output, String> {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    tokio::select! {
+        output = command.output() => output.map_err(|error| error.to_string()),
+        () = clock.sleep(limit) => Err(format!("no answer within {limit:?}")),
+    }
+}
+
+pub(super) fn trimmed(text: &str) -> Option<Secret> {
     Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new)
 }
 
@@ -203,6 +237,7 @@ mod tests {
     fn sources(dir: &std::path::Path) -> Sources {
         Sources {
             systemd_dir: None,
+            keyring: None,
             environment: |_| None,
             ..Sources::new("my-top", Vault::new(dir, "my-top").unwrap())
         }
@@ -214,13 +249,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_environment_wins_over_systemd_over_a_command_over_the_file() {
+    async fn the_environment_wins_over_systemd_over_a_command_over_a_keyring_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let mut sources = sources(dir.path());
         assert_eq!(token(&sources).await, (None, Origin::File));
         let stored = read_token("from-file").unwrap().credentials(Timestamp(0));
         sources.vault.store(&stored).unwrap();
         assert_eq!(token(&sources).await, (Some("from-file".into()), Origin::File));
+        sources.keyring = Some(Keyring::in_tests(dir.path(), "echo from-keyring"));
+        assert_eq!(token(&sources).await, (Some("from-keyring".into()), Origin::Keyring));
         sources.token_command = Some("echo from-command".into());
         assert_eq!(token(&sources).await, (Some("from-command".into()), Origin::Command));
         std::fs::write(dir.path().join("foldsync-my-top-token"), "from-systemd\n").unwrap();
@@ -247,6 +284,24 @@ mod tests {
         assert_eq!(token(&sources).await.0.as_deref(), Some("a1"));
         sources.environment = |name| name.ends_with("_TOKEN").then(|| "new-login".into());
         assert_eq!(token(&sources).await.0.as_deref(), Some("new-login"));
+    }
+
+    // AU-04: as the environment's, a keyring's token is only where a login began.
+    #[tokio::test]
+    async fn a_rotated_pair_of_a_keyring_is_in_the_file_and_found_there_while_the_keyring_is_locked()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let open =
+            Keyring::in_tests(dir.path(), r#"echo '{"access_token":"a0","refresh_token":"r0"}'"#);
+        let mut sources = Sources { keyring: Some(open), ..sources(dir.path()) };
+        let first = sources.find(&SystemClock).await.unwrap().credentials;
+        assert_eq!(first.refresh_token, Some(Secret::new("r0")));
+        let rotated = Credentials { access_token: Some(Secret::new("a1")), ..first };
+        sources.vault.store(&rotated).unwrap();
+        assert_eq!(token(&sources).await, (Some("a1".into()), Origin::Keyring));
+        let locked = "echo 'the keyring is locked' >&2; exit 1";
+        sources.keyring = Some(Keyring::in_tests(dir.path(), locked));
+        assert_eq!(token(&sources).await, (Some("a1".into()), Origin::File));
     }
 
     #[tokio::test]

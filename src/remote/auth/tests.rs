@@ -74,6 +74,7 @@ impl Bench {
         let mut sources = Sources::new("top", self.vault());
         sources.environment = |_| None;
         sources.systemd_dir = None;
+        sources.keyring = None;
         Login::new(sources, Box::new(Client(self.service.clone())), Arc::new(SystemClock))
     }
 

@@ -5,11 +5,11 @@
 
 pub mod api;
 pub mod connect;
+pub mod leftovers;
 mod listing;
 pub mod measure;
 mod place;
 mod sightings;
-mod swap;
 mod upload;
 
 use std::collections::HashSet;
@@ -20,9 +20,10 @@ use async_trait::async_trait;
 use super::auth::{Credentials, Granted, Login, OAuthApp, Renewal};
 use super::http::{Fetch, Http, SignedUrl};
 use super::{
-    Account, Body, ByteRange, Capabilities, CaseRule, DeleteKind, Download, ErrorKind, IdLife,
-    Known, Locator, MoveSupport, NameRules, Namespace, Outstanding, Page, PageCursor, Quota,
-    Remote, RemoteError, Result, SameName, UploadRequest, UploadSession, UploadStart, UploadStyle,
+    Account, AsciiSet, Body, ByteRange, Capabilities, CaseRule, DeleteKind, Download, ErrorKind,
+    IdLife, Known, Locator, MoveSupport, NameRules, Namespace, Outstanding, Page, PageCursor,
+    Quota, Remote, RemoteError, Result, SameName, UploadRequest, UploadSession, UploadStart,
+    UploadStyle,
 };
 use crate::tree::{ContentHash, Entry, HashAlgo, Kind, Name, RelPath, Stamp};
 
@@ -42,6 +43,35 @@ pub struct Measured {
     pub id_life: Known<IdLife>,
     pub delete: Known<DeleteKind>,
     pub case: Known<CaseRule>,
+    pub forms: Known<FormRule>,
+    pub spelling: Known<Spelling>,
+    pub ranged_download: Known<bool>,
+}
+
+/// Whether names that differ only in their Unicode form are two names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormRule {
+    Apart,
+    Alike,
+}
+
+/// Which names are taken as they are. Whoever measured it saw the longest ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spelling {
+    pub bytes_max: usize,
+    pub chars_max: usize,
+    pub forbidden: AsciiSet,
+    pub trailing_dot_or_space: bool,
+}
+
+impl Spelling {
+    /// Not documented: without what no service takes well. The rest is tried by each upload.
+    const USUAL: Spelling = Spelling {
+        bytes_max: 255,
+        chars_max: 255,
+        forbidden: AsciiSet::CONTROLS.with('\\'),
+        trailing_dot_or_space: true,
+    };
 }
 
 impl Measured {
@@ -50,11 +80,18 @@ impl Measured {
         id_life: Known::Unknown,
         delete: Known::Unknown,
         case: Known::Unknown,
+        forms: Known::Unknown,
+        spelling: Known::Unknown,
+        ranged_download: Known::Unknown,
     };
 }
 
 /// The facts, as far as the document states them.
 pub fn capabilities(measured: Measured) -> Capabilities {
+    let spelling = match measured.spelling {
+        Known::Is(spelling) => spelling,
+        Known::Unknown => Spelling::USUAL,
+    };
     Capabilities {
         namespace: Namespace::Folders,
         id_life: measured.id_life,
@@ -66,23 +103,17 @@ pub fn capabilities(measured: Measured) -> Capabilities {
         upload: UploadStyle::Ranges { resume: true },
         max_file_size: None,
         stat: true,
-        ranged_download: true,
+        // The document states it.
+        ranged_download: measured.ranged_download != Known::Is(false),
         names: NameRules {
-            bytes_max: 255,
-            forbidden: FORBIDDEN,
-            trailing_dot_or_space: true,
+            bytes_max: spelling.bytes_max,
+            chars_max: spelling.chars_max,
+            forbidden: spelling.forbidden,
+            trailing_dot_or_space: spelling.trailing_dot_or_space,
             case: measured.case,
         },
     }
 }
-
-/// Not documented: what no service takes well. The rest is tried.
-const FORBIDDEN: &[char] = &[
-    '\\', '\u{1}', '\u{2}', '\u{3}', '\u{4}', '\u{5}', '\u{6}', '\u{7}', '\u{8}', '\t', '\n',
-    '\u{b}', '\u{c}', '\r', '\u{e}', '\u{f}', '\u{10}', '\u{11}', '\u{12}', '\u{13}', '\u{14}',
-    '\u{15}', '\u{16}', '\u{17}', '\u{18}', '\u{19}', '\u{1a}', '\u{1b}', '\u{1c}', '\u{1d}',
-    '\u{1e}', '\u{1f}', '\u{7f}',
-];
 
 /// Trades refresh tokens (section 2.3); each works once.
 pub struct OAuthRenewal {
@@ -126,7 +157,7 @@ impl DiskTop {
             root,
             capabilities: capabilities(measured),
             fresh: Mutex::default(),
-            sightings: Mutex::new(Sightings::new(measured.case)),
+            sightings: Mutex::new(Sightings::new(measured.case, measured.forms)),
             prefix: Mutex::default(),
         }
     }
@@ -470,15 +501,15 @@ impl Remote for DiskTop {
         self.abort(session).await
     }
 
-    async fn clean_up(&self, key: u64) -> Result<()> {
-        self.clean_up_key(key).await
-    }
-
     async fn download(&self, target: &Locator, expected: &Stamp, from: u64) -> Result<Download> {
         let Id::File(id) = target_id(target, expected)? else {
             let context = format!("{}: a folder has no content", target.path);
             return Err(RemoteError::new(ErrorKind::Unsupported, context));
         };
+        if from > 0 && !self.capabilities.ranged_download {
+            let context = format!("{}: the service sends whole files only", target.path);
+            return Err(RemoteError::new(ErrorKind::Unsupported, context));
+        }
         let mut again = false;
         loop {
             let link = self.api.download(id).await?;
@@ -505,8 +536,6 @@ impl Remote for DiskTop {
         }
     }
 
-    /// Also takes both changes at once, as two calls: half-way the item has a free name, by which
-    /// the next look finds it.
     async fn relocate(
         &self,
         target: &Locator,

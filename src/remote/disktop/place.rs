@@ -10,16 +10,6 @@ use super::target_id;
 use crate::remote::{ErrorKind, IdLife, Known, Locator, RemoteError, Result};
 use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
 
-/// The name that something has between two steps of a move, when neither the old nor the new one
-/// is free. A look takes it for parked, which leaves its place as it was.
-fn passing_name(id: Id) -> Name {
-    let text = match id {
-        Id::File(id) => format!(".foldsync-park-mvf{id}"),
-        Id::Folder(id) => format!(".foldsync-park-mvd{id}"),
-    };
-    Name::new(&text).expect("letters, digits, dots and dashes are a name")
-}
-
 impl DiskTop {
     /// Takes the prefix from the absolute path of something that is certainly in `parent`. Returns
     /// the name that the path ends in.
@@ -107,8 +97,8 @@ impl DiskTop {
 
     // ---- moves ---------------------------------------------------------------------------------
 
-    /// Brings an item to its place in at most three steps. Never onto something else: the
-    /// destination is read first, because nobody knows what the service would do.
+    /// Changes the folder or the name. Never onto something else: the destination is read first,
+    /// because nobody knows what the service would do.
     pub(super) async fn move_to(
         &self,
         target: &Locator,
@@ -117,11 +107,14 @@ impl DiskTop {
         name: &Name,
     ) -> Result<Entry> {
         let id = target_id(target, expected)?;
-        let (old_parent, _) = target
-            .path
-            .split_last()
-            .ok_or_else(|| RemoteError::new(ErrorKind::Unsupported, "the root cannot be moved"))?;
+        let unsupported = |why: &str| RemoteError::new(ErrorKind::Unsupported, why);
+        let Some((old_parent, old_name)) = target.path.split_last() else {
+            return Err(unsupported("the root cannot be moved"));
+        };
         let stays = old_parent == parent.path;
+        if !stays && old_name != *name {
+            return Err(unsupported("the service changes folder and name one at a time"));
+        }
         let dest = self.read(&parent.path).await?;
         let source = if stays || id.kind() == Kind::File && dest.has(id) {
             None
@@ -131,32 +124,18 @@ impl DiskTop {
         let here = source.as_ref().unwrap_or(&dest);
         let current = self.current(here, &dest, id, target, expected)?;
         self.expect_room(&dest, &parent.path.join(name), Some(id))?;
-        let is_free = |folder: &Folder, name: &Name| {
-            self.expect_room(folder, &parent.path.join(name), Some(id)).is_ok()
-        };
-        let arrived = dest.has(id);
-        let dest_path = self.path_of(&parent.path);
-        match (arrived, current.name == *name) {
+        match (dest.has(id), current.name == *name) {
             (true, true) => return Ok(current),
-            (true, false) => self.rename_item(id, name.as_str(), target).await?,
-            (false, true) => self.move_item(id, &dest_path, target).await?,
-            (false, false) if is_free(&dest, &current.name) => {
-                self.move_item(id, &dest_path, target).await?;
-                let id = self.id_after_move(id, parent, &current.name).await?;
-                self.rename_item(id, name.as_str(), target).await?;
-                return self.arrival(id, current, parent, name).await;
+            (true, false) => {
+                self.change(id, &Change::Rename { new_name: name.as_str() }, target).await?;
             }
-            (false, false) if is_free(here, name) => {
-                self.rename_item(id, name.as_str(), target).await?;
-                self.move_item(id, &dest_path, target).await?;
+            (false, true) => {
+                let dest_path = self.path_of(&parent.path);
+                self.change(id, &Change::Move { dest_path: &dest_path }, target).await?;
             }
             (false, false) => {
-                let passing = passing_name(id);
-                self.rename_item(id, passing.as_str(), target).await?;
-                self.move_item(id, &dest_path, target).await?;
-                let id = self.id_after_move(id, parent, &passing).await?;
-                self.rename_item(id, name.as_str(), target).await?;
-                return self.arrival(id, current, parent, name).await;
+                let context = format!("{}: it has another name by now", target.path);
+                return Err(RemoteError::new(ErrorKind::Changed, context));
             }
         }
         self.arrival(id, current, parent, name).await
@@ -182,14 +161,6 @@ impl DiskTop {
         Ok(entry.clone())
     }
 
-    async fn rename_item(&self, id: Id, new_name: &str, target: &Locator) -> Result<()> {
-        self.change(id, &Change::Rename { new_name }, target).await
-    }
-
-    async fn move_item(&self, id: Id, dest_path: &str, target: &Locator) -> Result<()> {
-        self.change(id, &Change::Move { dest_path }, target).await
-    }
-
     async fn change(&self, id: Id, change: &Change<'_>, target: &Locator) -> Result<()> {
         let target_id = match id {
             Id::File(id) => Target::File(id),
@@ -201,19 +172,6 @@ impl DiskTop {
             return Err(RemoteError::new(ErrorKind::Changed, context));
         }
         Ok(())
-    }
-
-    /// The id that the second step of a move must name: the first one may have changed it.
-    async fn id_after_move(&self, id: Id, parent: &Locator, name: &Name) -> Result<Id> {
-        if self.capabilities.id_life == Known::Is(IdLife::SurvivesMove) {
-            return Ok(id);
-        }
-        let dest = self.read(&parent.path).await?;
-        let arrived = dest.entry(id).or_else(|| dest.named(name).filter(|e| e.kind == id.kind()));
-        arrived.and_then(|entry| Id::of(&entry.item)).ok_or_else(|| {
-            let context = format!("{}: it did not arrive", parent.path.join(name));
-            RemoteError::unknown(ErrorKind::Changed, context)
-        })
     }
 
     /// What is now at the new place. Whether an id survives a move is not documented.

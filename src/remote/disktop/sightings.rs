@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use unicode_normalization::UnicodeNormalization;
 
+use super::FormRule;
 use crate::remote::{CaseRule, Known};
 use crate::tree::{Name, RelPath};
 
@@ -84,9 +85,10 @@ impl Names {
 }
 
 impl Sightings {
-    pub(super) fn new(case: Known<CaseRule>) -> Sightings {
+    pub(super) fn new(case: Known<CaseRule>, forms: Known<FormRule>) -> Sightings {
         let tells_case = case == Known::Is(CaseRule::Sensitive);
-        Sightings { tells_case, ..Sightings::default() }
+        let tells_forms = forms == Known::Is(FormRule::Apart);
+        Sightings { tells_case, tells_forms, ..Sightings::default() }
     }
 
     /// `seen_s` is when the listing began.

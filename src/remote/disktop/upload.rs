@@ -1,14 +1,15 @@
-//! Uploads: instant check, numbered parts, completion. What replaces a file is swapped in by `swap`.
+//! Uploads: instant check, numbered parts, completion, each to exactly the name that it is given.
+//!
+//! Never decides how a new version takes the place of an old one: that is the executor's.
 
 use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::api::{Completed, Declared, Precreated};
-use super::listing::{Id, file_entry, read_folder};
+use super::api::{Change, Completed, Declared, Precreated, Target};
+use super::listing::{file_entry, read_folder};
 use super::sightings::Verdict;
-use super::swap::{staged_name, unknown};
 use super::{DiskTop, name_problem};
 use crate::remote::{
     Body, ByteRange, Effect, ErrorKind, Known, Outstanding, RemoteError, Result, SameName,
@@ -22,6 +23,8 @@ const PART_BYTES_MIN: u64 = 64 << 10;
 const SMALL_PARTS_MAX: u64 = 64;
 /// How often a completion that the service says has failed is asked for again.
 const COMPLETIONS_MAX: u32 = 4;
+/// How often a deletion whose outcome is unknown is looked at and, if need be, asked for again.
+const DELETIONS_MAX: u32 = 3;
 
 /// An upload under way.
 #[derive(Clone, Debug)]
@@ -116,19 +119,6 @@ impl Token {
 }
 
 impl DiskTop {
-    /// Whether the upload has to be swapped in afterwards.
-    pub(super) fn swaps(&self, request: &UploadRequest) -> bool {
-        request.over.is_some() && self.capabilities.same_name != Known::Is(SameName::Replaces)
-    }
-
-    fn upload_name(&self, request: &UploadRequest) -> String {
-        if self.swaps(request) {
-            staged_name(request.key)
-        } else {
-            request.name.as_str().to_owned()
-        }
-    }
-
     pub(super) async fn begin(&self, request: &UploadRequest) -> Result<UploadStart> {
         name_problem(&self.capabilities, &request.name)?;
         let hash = request.content.hash;
@@ -138,17 +128,14 @@ impl DiskTop {
         }
         self.expect_free(request).await?;
         let (md5, parent) = (hash.hex(), self.path_of(&request.parent.path));
-        let name = self.upload_name(request);
-        let size = request.content.size;
-        let declared = Declared { parent_path: &parent, name: &name, size, md5: &md5 };
+        let (name, size) = (request.name.as_str(), request.content.size);
+        let declared = Declared { parent_path: &parent, name, size, md5: &md5 };
         let told = match self.api.precreate(&declared).await {
             Ok(told) => told,
             // It may have been instant all the same.
             Err(error) if error.effect == Effect::Unknown => {
-                return match self.find_uploaded(request).await? {
-                    Some((id, entry)) => self.start_with(request, id, entry).await,
-                    None => Err(error),
-                };
+                let found = self.find_uploaded(request).await?;
+                return found.map(|entry| UploadStart::Instant(Some(entry))).ok_or(error);
             }
             Err(error) => return Err(error),
         };
@@ -157,8 +144,8 @@ impl DiskTop {
                 let context = "begin the upload: it is instant, but has no id";
                 RemoteError::unknown(ErrorKind::Protocol, context)
             })?;
-            let entry = self.check_instant(request, &name, id).await?;
-            return self.start_with(request, id, entry).await;
+            let entry = self.check_instant(request, id).await?;
+            return Ok(UploadStart::Instant(Some(entry)));
         }
         let token = Token::read(self, size, &told)?;
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(token.upload_id.clone());
@@ -167,21 +154,9 @@ impl DiskTop {
         Ok(UploadStart::Session(UploadSession { request: request.clone(), token, expires_s: ends }))
     }
 
-    /// The file is there before any byte was sent.
-    async fn start_with(
-        &self,
-        request: &UploadRequest,
-        id: u64,
-        entry: Entry,
-    ) -> Result<UploadStart> {
-        let entry = self.swap_in(request, id, entry).await?;
-        Ok(UploadStart::Instant(Some(entry)))
-    }
-
     /// The service says that it has these bytes: its own record of the file must agree, and must be
     /// of a file of ours, not of the one that the bytes were found in.
-    async fn check_instant(&self, request: &UploadRequest, name: &str, id: u64) -> Result<Entry> {
-        let old = request.over.as_ref().and_then(|(old, _)| Id::of(old.id.as_ref()?));
+    async fn check_instant(&self, request: &UploadRequest, id: u64) -> Result<Entry> {
         let found = self.file_by_id(id).await?;
         let entry = found.map(|(entry, path)| {
             let parent = self.path_of(&request.parent.path);
@@ -196,8 +171,7 @@ impl DiskTop {
         if entry.size != request.content.size || entry.hash != Some(request.content.hash) {
             return trouble("the service has other content than it says");
         }
-        let is_other = entry.name.as_str() != name && !renamed_by_service(&entry.name, name);
-        if is_other || Some(Id::File(id)) == old {
+        if !renamed_by_service(&entry.name, request.name.as_str()) {
             return trouble("the service answered with another file");
         }
         Ok(entry)
@@ -253,22 +227,18 @@ impl DiskTop {
     pub(super) async fn finish(&self, session: &UploadSession) -> Result<Option<Entry>> {
         let token = Token::of(self, session)?;
         let request = &session.request;
-        if !self.swaps(request) {
-            self.check_old(request).await?;
-        }
         self.expect_free(request).await?;
         if request.content.size == 0 && token.total_parts == 1 {
             let nothing = Box::pin(futures_util::stream::empty());
             let range = ByteRange { from: 0, len: 0 };
             self.send_range(session, range, nothing).await?;
         }
-        let (id, entry) = self.complete(&token, request).await?;
-        self.swap_in(request, id, entry).await.map(Some)
+        self.complete(&token, request).await.map(Some)
     }
 
     /// Asks for the completion until the service has done it, or says that it never will. After an
     /// answer that tells nothing the folder is looked at first: the file may be there.
-    async fn complete(&self, token: &Token, request: &UploadRequest) -> Result<(u64, Entry)> {
+    async fn complete(&self, token: &Token, request: &UploadRequest) -> Result<Entry> {
         let mut attempt = 0;
         loop {
             let error = match self.api.complete(&token.endpoint, &token.upload_id).await {
@@ -308,17 +278,14 @@ impl DiskTop {
         &self,
         request: &UploadRequest,
         completed: &Completed,
-    ) -> Result<(u64, Entry)> {
+    ) -> Result<Entry> {
         let id = completed.file_id.unsigned().ok_or_else(|| {
             RemoteError::unknown(ErrorKind::Protocol, "complete the upload: no usable id")
         })?;
         let path = completed.path.as_ref().map(|path| path.0.as_str());
         let name = self.learn_prefix(path, &self.path_of(&request.parent.path));
-        let name = match name.and_then(|name| Name::new(&name).ok()) {
-            Some(name) => name,
-            None => Name::new(&self.upload_name(request))
-                .map_err(|error| RemoteError::new(ErrorKind::InvalidName, error.to_string()))?,
-        };
+        let name = name.and_then(|name| Name::new(&name).ok());
+        let name = name.unwrap_or_else(|| request.name.clone());
         let size = completed
             .size
             .map_or_else(|| i64::try_from(request.content.size).unwrap_or(i64::MAX), |size| size.0);
@@ -329,7 +296,7 @@ impl DiskTop {
             entry.size == request.content.size && entry.hash == Some(request.content.hash)
         };
         match entry.filter(same) {
-            Some(entry) => Ok((id, entry)),
+            Some(entry) => Ok(entry),
             None => {
                 // Ours, and wrong: it goes before anybody downloads it.
                 self.delete_own(id).await?;
@@ -339,22 +306,35 @@ impl DiskTop {
         }
     }
 
-    /// The file that an upload made whose reply was lost: our name, our content, a new id.
-    async fn find_uploaded(&self, request: &UploadRequest) -> Result<Option<(u64, Entry)>> {
+    /// The file that an upload made whose reply was lost: our name, our content.
+    async fn find_uploaded(&self, request: &UploadRequest) -> Result<Option<Entry>> {
         let folder = read_folder(&self.api, &self.path_of(&request.parent.path)).await;
         let folder = folder.map_err(unknown)?;
-        let name = self.upload_name(request);
-        let old = request.over.as_ref().map(|(_, stamp)| &stamp.item);
         let found = folder.entries().find(|entry| {
-            entry.name.as_str() == name
+            entry.name == request.name
                 && entry.size == request.content.size
                 && entry.hash == Some(request.content.hash)
-                && (Some(&entry.item) != old || !self.swaps(request))
         });
-        Ok(found.and_then(|entry| match Id::of(&entry.item)? {
-            Id::File(id) => Some((id, entry.clone())),
-            Id::Folder(_) => None,
-        }))
+        Ok(found.cloned())
+    }
+
+    /// Deletes a file that an upload of ours made; gone is gone.
+    async fn delete_own(&self, id: u64) -> Result<()> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.api.manage(&Change::Delete, &[Target::File(id)]).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+                Err(error) if error.effect == Effect::Unknown => error,
+                Err(error) => return Err(error),
+            };
+            match self.file_by_id(id).await.map_err(unknown)? {
+                None => return Ok(()),
+                Some((_, path)) if !self.is_inside(path.as_deref()).await? => return Ok(()),
+                Some(_) if attempt >= DELETIONS_MAX => return Err(error),
+                Some(_) => attempt += 1,
+            }
+        }
     }
 
     // ---- last checks -------------------------------------------------------------------------
@@ -384,31 +364,23 @@ impl DiskTop {
         }
     }
 
-    /// Fails with `Changed` unless the version to replace is still there.
-    // RACE: what changes after this look is replaced; no call of the service checks.
-    async fn check_old(&self, request: &UploadRequest) -> Result<()> {
-        let Some((old, stamp)) = &request.over else { return Ok(()) };
-        self.expect_file(old, stamp).await.map(|_| ())
-    }
-
     pub(super) async fn abort(&self, session: &UploadSession) -> Result<()> {
         let Ok(token) = Token::of(self, session) else { return Ok(()) };
         match self.api.abort(&token.endpoint, &token.upload_id).await {
-            Err(error) if error.kind != ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        // The swap may have been under way.
-        if self.swaps(&session.request) {
-            self.clean_up_key(session.request.key).await
-        } else {
-            Ok(())
+            Err(error) if error.kind != ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 }
 
+/// Something was done already: whoever hears of the error must look.
+fn unknown(error: RemoteError) -> RemoteError {
+    RemoteError { effect: Effect::Unknown, ..error }
+}
+
 /// Whether the service may have made `name` of `wanted`: another spelling, or a number added
 /// because the name was taken.
-pub(super) fn renamed_by_service(name: &Name, wanted: &str) -> bool {
+fn renamed_by_service(name: &Name, wanted: &str) -> bool {
     use unicode_normalization::UnicodeNormalization;
     let fold = |text: &str| text.nfc().collect::<String>().to_lowercase();
     let (name, wanted) = (fold(name.as_str()), fold(wanted));
@@ -436,7 +408,7 @@ mod tests {
         assert!(made("a (2)", "a"));
         assert!(made("A.TXT", "a.txt"));
         assert!(made("\u{e9}.txt", "e\u{301}.txt"));
-        assert!(made(".foldsync-up-0 (1)", ".foldsync-up-0"));
+        assert!(made(".foldsync-0 (1)", ".foldsync-0"));
         assert!(!made("b.txt", "a.txt"));
         assert!(!made("a.txt.bak", "a.txt"));
         assert!(!made("ab.txt", "a.txt"));

@@ -47,6 +47,13 @@ pub struct Fetch {
     pub size: u64,
 }
 
+/// A download that has begun.
+pub struct Part {
+    pub bytes: BoxStream<'static, Result<Bytes>>,
+    /// False if the service sends what comes before the wanted bytes as well; `bytes` lacks that.
+    pub is_exact: bool,
+}
+
 /// Counts what a body has given, and remembers why it failed.
 #[derive(Default)]
 struct Progress {
@@ -151,11 +158,16 @@ impl Http {
 
     /// Starts a download at `from`. The stream fails rather than end early or late.
     pub async fn fetch(&self, fetch: Fetch) -> Result<BoxStream<'static, Result<Bytes>>> {
+        Ok(self.fetch_part(fetch).await?.bytes)
+    }
+
+    /// As `fetch`, and tells whether no more than what was wanted is sent.
+    pub async fn fetch_part(&self, fetch: Fetch) -> Result<Part> {
         let wanted = fetch.size.checked_sub(fetch.from).ok_or_else(|| {
             RemoteError::new(ErrorKind::Changed, format!("{}: offset beyond its end", fetch.what))
         })?;
         if wanted == 0 {
-            return Ok(stream::empty().boxed());
+            return Ok(Part { bytes: stream::empty().boxed(), is_exact: true });
         }
         let paced = if wanted < OWN_BRAKE_BYTES { Paced::Yes } else { Paced::No };
         let mut url = fetch.url.reveal().clone();
@@ -202,11 +214,7 @@ impl Http {
     }
 
     /// Checks that the answer is the wanted part of the file, before a byte of it is used.
-    fn accept(
-        &self,
-        fetch: &Fetch,
-        response: reqwest::Response,
-    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+    fn accept(&self, fetch: &Fetch, response: reqwest::Response) -> Result<Part> {
         let status = response.status().as_u16();
         let headers = response.headers();
         let odd = |words: String| {
@@ -236,7 +244,8 @@ impl Http {
         if let Some(length) = response.content_length().filter(|length| *length != due) {
             return Err(odd(format!("{length} bytes are offered where {due} were expected")));
         }
-        Ok(self.watch(fetch.what.clone(), response, skip, due))
+        let bytes = self.watch(fetch.what.clone(), response, skip, due);
+        Ok(Part { bytes, is_exact: skip == 0 })
     }
 
     /// The body without its first `skip` bytes, paced, and checked against its length.

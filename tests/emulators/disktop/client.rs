@@ -66,6 +66,7 @@ impl DiskTopCloud {
         let mut sources = Sources::new("top", vault(&state));
         sources.environment = |_| None;
         sources.systemd_dir = None;
+        sources.keyring = None;
         let app = disktop::api::oauth_app(&self.base(), CLIENT_ID, None);
         let renewal = Box::new(OAuthRenewal { http: http.clone(), app });
         let login = Login::new(sources, renewal, clock);

@@ -1,6 +1,7 @@
 //! What is in the account: folders, files, their bytes. Names and places follow the switches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Deref;
 
 use bytes::Bytes;
 use foldsync::tree::{HashAlgo, Hasher};
@@ -42,7 +43,7 @@ pub enum Refusal {
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     pub folders: BTreeMap<u64, FolderRec>,
-    pub files: BTreeMap<u64, FileRec>,
+    pub files: Files,
     pub blobs: HashMap<String, Bytes>,
     /// Files that were deleted, where the switches keep them.
     pub bin: BTreeMap<u64, FileRec>,
@@ -51,6 +52,42 @@ pub struct Store {
     pub destroyed: Vec<String>,
     next_id: u64,
     ticks: u64,
+}
+
+/// The files by id, and by folder: one folder is listed without a look at the others.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    all: BTreeMap<u64, FileRec>,
+    in_folder: HashMap<u64, BTreeSet<u64>>,
+}
+
+impl Files {
+    fn insert(&mut self, id: u64, file: FileRec) {
+        self.remove(&id);
+        self.in_folder.entry(file.parent).or_default().insert(id);
+        self.all.insert(id, file);
+    }
+
+    fn remove(&mut self, id: &u64) -> Option<FileRec> {
+        let file = self.all.remove(id)?;
+        if let Some(ids) = self.in_folder.get_mut(&file.parent) {
+            ids.remove(id);
+        }
+        Some(file)
+    }
+
+    pub fn within(&self, folder: u64) -> impl Iterator<Item = (&u64, &FileRec)> {
+        let ids = self.in_folder.get(&folder).into_iter().flatten();
+        ids.filter_map(|id| self.all.get_key_value(id))
+    }
+}
+
+impl Deref for Files {
+    type Target = BTreeMap<u64, FileRec>;
+
+    fn deref(&self) -> &BTreeMap<u64, FileRec> {
+        &self.all
+    }
 }
 
 impl Store {
@@ -103,10 +140,8 @@ impl Store {
     }
 
     fn files_named(&self, parent: u64, name: &str, switches: &Switches) -> Vec<u64> {
-        let named = self
-            .files
-            .iter()
-            .filter(|(_, file)| file.parent == parent && switches.same_name(&file.name, name));
+        let named =
+            self.files.within(parent).filter(|(_, file)| switches.same_name(&file.name, name));
         named.map(|(id, _)| *id).collect()
     }
 
@@ -301,8 +336,7 @@ impl Store {
         if id == ROOT || self.folders.remove(&id).is_none() {
             return false;
         }
-        let inside: Vec<u64> =
-            self.files.iter().filter(|(_, f)| f.parent == id).map(|(id, _)| *id).collect();
+        let inside: Vec<u64> = self.files.within(id).map(|(id, _)| *id).collect();
         for file in inside {
             self.destroy(file);
         }
@@ -319,14 +353,19 @@ impl Switches {
     /// Whether the service takes two names for one.
     pub fn same_name(&self, a: &str, b: &str) -> bool {
         let fold = |text: &str| {
-            let text: String = if self.stores_nfc { text.nfc().collect() } else { text.to_owned() };
+            let composes = self.stores_nfc || self.compares_nfc;
+            let text: String = if composes { text.nfc().collect() } else { text.to_owned() };
             if self.folds_case { text.to_lowercase() } else { text }
         };
         a == b || fold(a) == fold(b)
     }
 
-    fn stored_name(&self, name: &str) -> Result<String, Refusal> {
-        if name.is_empty() || name.contains('/') || name.len() > self.name_bytes_max {
+    pub fn stored_name(&self, name: &str) -> Result<String, Refusal> {
+        let name = if self.trims_names { name.trim_end_matches(['.', ' ']) } else { name };
+        let too_long =
+            name.len() > self.name_bytes_max || name.chars().count() > self.name_chars_max;
+        let is_bad = |c| c == '/' || self.forbidden_chars.contains(c);
+        if name.is_empty() || too_long || name.contains(is_bad) {
             return Err(Refusal::BadName);
         }
         Ok(if self.stores_nfc { name.nfc().collect() } else { name.to_owned() })

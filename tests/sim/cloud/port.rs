@@ -536,17 +536,17 @@ impl Remote for CloudPort {
         .await
     }
 
-    async fn clean_up(&self, key: u64) -> Result<()> {
-        let (token, life) = (format!("s{key}"), self.life);
-        if self.lock().sessions.is_empty() {
-            return Ok(());
-        }
-        self.change(format!("clean_up {token}"), move |desk| {
-            desk.state.sessions.remove(&token);
-            if desk.state.nature.by_path {
-                // The adapter for a directory takes over the stage of a process that is gone.
-                desk.state.sessions.retain(|_, session| session.life == life);
+    /// The adapter for a directory takes over the stage of a process that is gone.
+    async fn clear_stage(&self) -> Result<()> {
+        let life = self.life;
+        {
+            let state = self.lock();
+            if !state.nature.by_path || state.sessions.is_empty() {
+                return Ok(());
             }
+        }
+        self.change("clear_stage".to_owned(), move |desk| {
+            desk.state.sessions.retain(|_, session| session.life == life);
             Ok(())
         })
         .await

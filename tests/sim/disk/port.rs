@@ -245,6 +245,7 @@ impl LocalFs for DiskPort {
         let left = state.image.stage.iter().map(|((key, displaced), ino)| Leftover {
             key: StageKey(*key),
             displaced: *displaced && !state.image.replaced.contains(ino),
+            resumable: false,
         });
         Ok(left.collect())
     }

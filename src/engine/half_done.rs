@@ -1,0 +1,101 @@
+//! Operations of this process that stopped half-way: tidied up before anything else is done with their
+//! nodes. What a killed process left is the business of `recover`.
+
+use std::time::Duration;
+
+use super::job::{Failure, FailureKind, OpId, Trace};
+use super::{Command, Engine, Fatal, Flight, ListError};
+use crate::clock::Timestamp;
+use crate::tree::{NodeId, Side};
+
+/// How long a listing may lag behind: what it does not show after that never happened.
+const LAG_MAX: Duration = Duration::from_secs(60);
+
+/// What was found of something that stopped half-way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tidied {
+    /// It was brought to its end.
+    Ended,
+    /// Nothing of it is to be seen, yet or at all.
+    Nothing,
+}
+
+/// An operation whose intent stays open.
+#[derive(Debug)]
+pub(super) struct HalfDone {
+    flight: Flight,
+    op: OpId,
+    trace: Trace,
+    since: Timestamp,
+    under_way: bool,
+}
+
+impl Engine {
+    pub(super) fn note_half_done(&mut self, flight: &Flight) {
+        let op = flight.job.op;
+        let trace = self.trace(op, &flight.op, &flight.job.task);
+        let half_done =
+            HalfDone { flight: flight.clone(), op, trace, since: self.now, under_way: false };
+        self.half_done.insert(flight.op.node, half_done);
+    }
+
+    pub(super) fn is_tidying(&self) -> bool {
+        self.half_done.values().any(|half_done| half_done.under_way)
+    }
+
+    /// Those whose wait is over are looked into.
+    pub(super) fn tidy_up(&mut self, commands: &mut Vec<Command>) {
+        if self.stop.is_some() {
+            return;
+        }
+        for (node, half_done) in &mut self.half_done {
+            if !half_done.under_way && !self.troubles.contains_key(node) {
+                half_done.under_way = true;
+                commands.push(Command::Tidy { node: *node, trace: half_done.trace.clone() });
+            }
+        }
+    }
+
+    pub(super) fn take_tidied(
+        &mut self,
+        node: NodeId,
+        result: Result<Tidied, ListError>,
+    ) -> Result<(), Fatal> {
+        let Some(mut half_done) = self.half_done.remove(&node) else { return Ok(()) };
+        half_done.under_way = false;
+        let message = match result {
+            Ok(Tidied::Ended) => return self.end_half_done(&half_done),
+            Ok(Tidied::Nothing) if self.now.since(half_done.since) > LAG_MAX => {
+                return self.end_half_done(&half_done);
+            }
+            Ok(Tidied::Nothing) => "its outcome is not to be seen yet".to_owned(),
+            Err(ListError::RootLost(message)) => {
+                return Err(Fatal::RootLost { side: Side::Remote, message });
+            }
+            Err(ListError::Auth(message)) => return Err(Fatal::Auth { message }),
+            Err(ListError::Gone) => return self.end_half_done(&half_done),
+            Err(ListError::Transient(message) | ListError::Denied(message)) => message,
+        };
+        let failure = Failure {
+            kind: FailureKind::Transient,
+            side: half_done.flight.op.side,
+            unknown: false,
+            unfinished: true,
+            retry_after: None,
+            message,
+        };
+        let flight = half_done.flight.clone();
+        self.half_done.insert(node, half_done);
+        self.try_again_later(&flight, failure);
+        Ok(())
+    }
+
+    /// Both sides tell the rest.
+    fn end_half_done(&mut self, half_done: &HalfDone) -> Result<(), Fatal> {
+        self.unsaved.finished.push(half_done.op);
+        self.drop_session(half_done.flight.op.node);
+        self.look_around_flight(&half_done.flight);
+        self.plan_wanted = true;
+        Ok(())
+    }
+}
