@@ -4,6 +4,8 @@
 //! `cargo bench --bench cloud`; `BENCH_MIB=64` for a smaller big file, `BENCH_FILES=500` for fewer
 //! small ones. Fails only where a promise is broken: a byte lost, or sent twice.
 
+#![allow(clippy::unwrap_used, reason = "the rig of the tests may fail what uses it")]
+
 #[path = "../tests/emulators/mod.rs"]
 mod emulators;
 mod gauge;

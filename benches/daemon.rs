@@ -4,6 +4,8 @@
 //! `cargo bench --bench daemon`; `BENCH_FILES=1000` for a smaller tree, `BENCH_SAMPLES=20` for fewer
 //! changes. The service is the emulated Disk.Top, in this process.
 
+#![allow(clippy::unwrap_used, reason = "the rig of the tests may fail what uses it")]
+
 #[path = "../tests/emulators/mod.rs"]
 mod emulators;
 mod gauge;

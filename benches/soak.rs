@@ -5,6 +5,8 @@
 //! must be equal and everything that a user wrote and did not give up must be somewhere. Prints how
 //! memory and descriptors went.
 
+#![allow(clippy::unwrap_used, reason = "the rig of the tests may fail what uses it")]
+
 #[path = "../tests/emulators/mod.rs"]
 mod emulators;
 mod gauge;

@@ -205,6 +205,25 @@ fn a_new_small_file_costs_at_most_three_requests() {
     assert!(extra <= quiet.requests + 10, "beside the files: {counted:#?}, quiet: {quiet:#?}");
 }
 
+#[test]
+fn edits_and_moves_in_a_folder_of_a_thousand_files_do_not_list_it_each_time() {
+    let mut rig = rig();
+    for n in 0..1000 {
+        rig.write_remotely(&format!("big/f{n}.txt"), &format!("{n}"));
+    }
+    rig.sync().exits(0);
+    let (_, quiet) = rig.count(|| rig.sync().exits(0));
+    for n in 0..10 {
+        rig.write(&format!("big/f{n}.txt"), &format!("edited {n}"));
+        rig.rename(&format!("big/f{}.txt", n + 100), &format!("other/f{n}.txt"));
+    }
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    rig.assert_equal("edited and moved");
+    println!("a quiet run sends {:?}, this one {:?}", quiet.by_label, counted.by_label);
+    // One more listing for each of twenty operations would be a hundred requests.
+    assert!(counted.of("list") < quiet.of("list") + 50, "{counted:#?}, quiet: {quiet:#?}");
+}
+
 // UP-11
 #[test]
 fn the_same_content_under_another_name_goes_up_without_a_byte() {

@@ -726,6 +726,26 @@ async fn an_instant_upload_that_answers_with_somebody_elses_file_is_not_believed
     assert_eq!(cloud.file_id("a"), Some(old));
 }
 
+// UP-12
+#[tokio::test]
+async fn a_file_of_that_name_in_another_folder_is_not_the_one_that_was_uploaded() {
+    let cloud = cloud_with(|s| s.instant_finds_other = true).await;
+    let theirs = cloud.write("other/same", "same bytes");
+    cloud.mkdir("d");
+    cloud.write("z", "shows where the sandbox is");
+    let remote = cloud.client("").remote;
+    assert_eq!(refused(put(&remote, "same", b"same bytes").await).kind, ErrorKind::Corrupt);
+    let remote = cloud.client("").remote;
+    let listing = list(&remote).await.unwrap();
+    let d = listing.entries.iter().find(|entry| entry.name.as_str() == "d").unwrap();
+    let below = UploadRequest { parent: in_root(d), ..request(4, "same", b"same bytes", None) };
+    assert_eq!(refused(send(&remote, &below, b"same bytes").await).kind, ErrorKind::Corrupt);
+    // Nothing was learned from it: what is in the sandbox still is.
+    let z = listing.entries.iter().find(|entry| entry.name.as_str() == "z").unwrap();
+    assert_eq!(remote.stat(&in_root(z)).await.unwrap().as_ref(), Some(z));
+    assert_eq!(cloud.file_id("other/same"), Some(theirs));
+}
+
 // UP-22
 #[tokio::test]
 async fn a_file_that_came_out_wrong_is_removed_and_not_called_uploaded() {

@@ -77,12 +77,12 @@ async fn keep(
     let daemon = Arc::new(Daemon::new(Box::new(read), stop.clone()));
     daemon.start(members(pairs)?)?;
     let mut door = Door::open(&place(context)?, &daemon)?;
+    let mut settings = Settings { context, log, door: &mut door, reloads };
     let showing = progress.then(|| {
         let status = daemon.sources().status;
         let read = move || status.borrow().pairs.clone();
         Showing::start(Progress::new(&context.global), read)
     });
-    let mut settings = Settings { context, log, door: &mut door, reloads };
     let attended = attend(&daemon, &interrupt, &stop, &mut settings).await;
     drop(showing);
     attended?;

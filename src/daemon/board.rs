@@ -88,8 +88,8 @@ pub(super) struct Clerk {
     pub(super) pair: String,
     pub(super) board: Arc<Board>,
     pub(super) counts: Mutex<Vec<OpCount>>,
-    pub(super) bell: Bell,
     pub(super) meter: Arc<Meter>,
+    pub(super) bell: Bell,
 }
 
 impl Clerk {

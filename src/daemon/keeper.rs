@@ -114,12 +114,12 @@ struct Desk {
     ended_at_rest: u64,
     /// What a person was told last, and when.
     published: Option<(State, Timestamp)>,
-    vitals: Vitals,
-    pulse: Pulse,
     /// Something happened since that he will be told of.
     untold: bool,
     /// What earlier lives of the engine amount to.
     earlier: Totals,
+    vitals: Vitals,
+    pulse: Pulse,
 }
 
 /// What woke the loop.
@@ -390,10 +390,10 @@ impl Keeper {
             next_rescan: now.plus(self.settings.rescan),
             ended_at_rest: 0,
             published: None,
-            pulse: Pulse::new(now),
-            vitals: Vitals { free_min: self.settings.low_space, ..Vitals::default() },
             untold: false,
             earlier: self.status.borrow().totals.clone(),
+            pulse: Pulse::new(now),
+            vitals: Vitals { free_min: self.settings.low_space, ..Vitals::default() },
         };
         match Watcher::start(settings) {
             Ok((watcher, sightings)) => {

@@ -82,13 +82,13 @@ const STOP_WAIT: Duration = Duration::from_secs(8);
 /// Not at once: a start has better things to do.
 const FIRST_CHORES: Duration = Duration::from_secs(300);
 const CHORES_EVERY: Duration = Duration::from_secs(12 * 3600);
+/// How old what is said of transfers may be.
+const READ_METERS_EVERY: Duration = Duration::from_millis(500);
 /// Between two looks at whether a pair still succeeds, and between two notes that it does.
 const WATCH_EVERY: Duration = Duration::from_secs(60);
 const NOTE_EVERY: Duration = Duration::from_secs(600);
 /// How long hooks may go on when the daemon ends.
 const HOOKS_WAIT: Duration = Duration::from_secs(2);
-/// How old what is said of transfers may be.
-const READ_METERS_EVERY: Duration = Duration::from_millis(500);
 /// Orders that may wait for a pair that is just being opened.
 const ORDERS_MAX: usize = 64;
 
@@ -160,8 +160,8 @@ impl Daemon {
             pair: name.clone(),
             board: Arc::clone(&self.board),
             counts: Mutex::default(),
-            bell: Bell::new(&status.borrow(), member.hooks, member.alert_after, SystemClock.now()),
             meter: Arc::clone(&member.settings.pair.meter),
+            bell: Bell::new(&status.borrow(), member.hooks, member.alert_after, SystemClock.now()),
         });
         let observer = Arc::clone(&clerk) as Arc<dyn Observer>;
         let database = member.settings.database.clone();

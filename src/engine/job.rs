@@ -44,6 +44,8 @@ pub struct SavedSession {
     pub expires_s: Option<i64>,
     /// What is being sent.
     pub content: Digest,
+    /// Where the service will make a file of it: of another place the session is of no use.
+    pub place: String,
 }
 
 /// One operation, with everything that is needed to do it and nothing to decide.

@@ -107,10 +107,6 @@ impl Executor {
         found.map_err(|failed| Failure { unfinished: true, ..failed })
     }
 
-    pub(super) async fn has_staged(&self, key: u64, to: &Target) -> Result<bool> {
-        Ok(self.find_swap(key, &to.parent, &to.name).await?.new.is_some())
-    }
-
     /// Removes a new version that will not be put in place.
     pub(super) async fn drop_staged(&self, key: u64, to: &Target) -> Result<()> {
         match self.find_swap(key, &to.parent, &to.name).await?.new {

@@ -59,12 +59,9 @@ impl Executor {
         // The intent names this key, also if the session turns out to be of no use: whoever has to go
         // on after a kill finds what was staged by it.
         let key = upload.saved.map_or(key, |saved| saved.key);
-        let saved = self.usable_session(upload).await;
         let way = self.way(upload.over.is_some());
-        let name = match way {
-            Way::InPlace => upload.to.name.clone(),
-            Way::Swap => super::commit::staged_name(key),
-        };
+        let saved = self.usable_session(upload, way).await;
+        let name = session_name(key, upload.to, way);
         let lane = enter(&self.uploads).await;
         let (path, size) = (upload.to.path(), upload.content.size);
         let moving = self.meter.begin(&self.clock, path, Side::Remote, Purpose::Transfer, size);
@@ -80,14 +77,6 @@ impl Executor {
                 return Err(self.withdraw(key, upload, failed).await);
             }
             Err(failed) => return Err(failed),
-        };
-        let way = match way {
-            Way::InPlace
-                if upload.saved.is_some() && self.is_staged(key, &sent, upload.to).await? =>
-            {
-                Way::Swap
-            }
-            Way::InPlace | Way::Swap => way,
         };
         let entry = match way {
             Way::InPlace => sent.entry,
@@ -106,15 +95,6 @@ impl Executor {
         Ok(Outcome::Uploaded { entry, sent: sent.bytes, instant: sent.instant })
     }
 
-    /// Whether a session of an earlier try was to replace something that is gone by now: what it made
-    /// has the name of a staged version.
-    async fn is_staged(&self, key: u64, sent: &Sent, to: &Target) -> Result<bool> {
-        match &sent.entry {
-            Some(entry) => Ok(entry.name == super::commit::staged_name(key)),
-            None => self.has_staged(key, to).await,
-        }
-    }
-
     /// Removes the staged version of an upload that failed. If nobody can tell whether there is one,
     /// or will be, the next start looks for it.
     async fn withdraw(&self, key: u64, upload: &Upload<'_>, failed: Failure) -> Failure {
@@ -129,13 +109,15 @@ impl Executor {
     }
 
     /// The session of an earlier try, if it is of the same content and has not ended.
-    async fn usable_session(&self, upload: &Upload<'_>) -> Option<UploadSession> {
+    async fn usable_session(&self, upload: &Upload<'_>, way: Way) -> Option<UploadSession> {
         let saved = upload.saved?;
-        let request = self.request(saved.key, upload, &upload.to.name);
+        let name = session_name(saved.key, upload.to, way);
+        let request = self.request(saved.key, upload, &name);
+        let is_here = saved.place == place(&request);
         let session =
             UploadSession { request, token: saved.token.clone(), expires_s: saved.expires_s };
         let alive = saved.expires_s.is_none_or(|at| at > self.clock.now().seconds());
-        if alive && saved.content == upload.content {
+        if alive && is_here && saved.content == upload.content {
             return Some(session);
         }
         // Best effort: the service ends it by itself.
@@ -266,6 +248,7 @@ impl Executor {
             token: session.token.clone(),
             expires_s: session.expires_s,
             content: session.request.content,
+            place: place(&session.request),
         };
         if self.notes.send(Note { node: job.node, session, saved }).await.is_ok() {
             // If nobody can save it any more, the upload is only not resumed later.
@@ -411,4 +394,21 @@ fn chunks(source: Arc<Mutex<Source>>, len: u64) -> Body {
             }
         }
     }))
+}
+
+fn session_name(key: u64, to: &Target, way: Way) -> Name {
+    match way {
+        Way::InPlace => to.name.clone(),
+        Way::Swap => super::commit::staged_name(key),
+    }
+}
+
+/// Where a service makes a file of an upload. A file that is renamed meanwhile is uploaded to its end
+/// and renamed then; one that is moved, or now replaces another version, is uploaded anew.
+fn place(request: &UploadRequest) -> String {
+    let staged = if request.name.is_internal() { "staged in" } else { "in" };
+    match &request.parent.id {
+        Some(id) => format!("{staged} {id:?}"),
+        None => format!("{staged} {}", request.parent.path),
+    }
 }

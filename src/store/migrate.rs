@@ -6,7 +6,7 @@ use super::StoreError;
 
 /// Applied in order; the database's `user_version` is how many it has had. Never edit one that was
 /// released: add the next.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("session_place.sql")];
 
 /// Brings a database up to date; refuses one that a newer foldsync wrote.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

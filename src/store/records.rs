@@ -119,7 +119,7 @@ impl Store {
 
     /// Uploads that can be gone on with, by node.
     pub fn sessions(&self) -> Result<HashMap<NodeId, SavedSession>> {
-        let sql = "SELECT node_id, key, token, expires_at, size, hash FROM upload_session";
+        let sql = "SELECT node_id, key, token, expires_at, size, hash, place FROM upload_session";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         let mut sessions = HashMap::new();
@@ -132,6 +132,7 @@ impl Store {
                 token: row.get(2)?,
                 expires_s: row.get(3)?,
                 content: Digest { size, hash },
+                place: row.get(6)?,
             };
             sessions.insert(node, session);
         }
@@ -218,14 +219,16 @@ impl Tx<'_> {
     pub fn set_session(&self, node: NodeId, session: Option<&SavedSession>) -> Result<()> {
         match session {
             Some(session) => {
-                let sql = "INSERT OR REPLACE INTO upload_session VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+                let sql =
+                    "INSERT OR REPLACE INTO upload_session VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
                 self.transaction.prepare_cached(sql)?.execute(params![
                     node.get(),
                     session.key.cast_signed(),
                     session.token,
                     session.expires_s,
                     session.content.size.cast_signed(),
-                    session.content.hash.bytes()
+                    session.content.hash.bytes(),
+                    session.place
                 ])?;
             }
             None => {

@@ -228,6 +228,11 @@ impl DiskTop {
         self.sightings.lock().unwrap_or_else(PoisonError::into_inner).add(parent, name);
     }
 
+    /// Remembers that we have just taken something away.
+    fn note_gone(&self, parent: &RelPath, name: &Name) {
+        self.sightings.lock().unwrap_or_else(PoisonError::into_inner).remove(parent, name);
+    }
+
     /// The id of the root folder; `None` for the sandbox's own root, which has none.
     async fn root_id(&self) -> Result<Option<Id>> {
         let Some((parent, name)) = self.root.split_last() else { return Ok(None) };
@@ -365,6 +370,9 @@ impl DiskTop {
     async fn delete_surely(&self, id: Target, target: &Locator) -> Result<()> {
         let told = self.api.manage(&Change::Delete, &[id]).await?;
         if told.affected.is_some_and(|affected| affected.0 == 1) {
+            if let Some((parent, name)) = target.path.split_last() {
+                self.note_gone(&parent, &name);
+            }
             return Ok(());
         }
         let is_gone = match id {

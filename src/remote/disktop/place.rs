@@ -3,6 +3,8 @@
 //! Requests name paths from the root of the sandbox; answers put the sandbox's own path in front.
 //! That prefix is learned from answers whose place is certain, never written down here.
 
+use std::sync::PoisonError;
+
 use super::DiskTop;
 use super::api::{Change, Target};
 use super::listing::{Folder, Id, read_folder};
@@ -16,7 +18,7 @@ impl DiskTop {
     pub(super) fn learn_prefix(&self, absolute: Option<&str>, parent: &str) -> Option<String> {
         let (folder, name) = absolute?.rsplit_once('/')?;
         if let Some(prefix) = folder.strip_suffix(parent.trim_end_matches('/')) {
-            let mut known = self.prefix.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut known = self.prefix.lock().unwrap_or_else(PoisonError::into_inner);
             *known = Some(prefix.to_owned());
         }
         Some(name.to_owned())
@@ -36,9 +38,29 @@ impl DiskTop {
         Ok(inside.is_some_and(|rest| rest.starts_with('/')))
     }
 
+    /// Whether an absolute path is right in a folder, which requests name from the root of the
+    /// sandbox; `None` if nobody can tell.
+    pub(super) async fn is_in_folder(
+        &self,
+        absolute: Option<&str>,
+        folder: &str,
+    ) -> Result<Option<bool>> {
+        let Some((above, _)) = absolute.and_then(|path| path.rsplit_once('/')) else {
+            return Ok(None);
+        };
+        let folder = folder.trim_end_matches('/');
+        let known = self.prefix.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let prefix = match known {
+            Some(prefix) => Some(prefix),
+            // Of a folder below the sandbox's own root the path tells by itself.
+            None if !folder.is_empty() => return Ok(Some(above.ends_with(folder))),
+            None => self.find_prefix().await?,
+        };
+        Ok(prefix.map(|prefix| above.strip_prefix(prefix.as_str()) == Some(folder)))
+    }
+
     async fn find_prefix(&self) -> Result<Option<String>> {
-        let known =
-            || self.prefix.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let known = || self.prefix.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(prefix) = known() {
             return Ok(Some(prefix));
         }
@@ -97,8 +119,8 @@ impl DiskTop {
 
     // ---- moves ---------------------------------------------------------------------------------
 
-    /// Changes the folder or the name. Never onto something else: the destination is read first,
-    /// because nobody knows what the service would do.
+    /// Changes the folder or the name. Never onto something else: the destination is read first, or
+    /// was lately, because nobody knows what the service would do.
     pub(super) async fn move_to(
         &self,
         target: &Locator,
@@ -115,16 +137,28 @@ impl DiskTop {
         if !stays && old_name != *name {
             return Err(unsupported("the service changes folder and name one at a time"));
         }
-        let dest = self.read(&parent.path).await?;
-        let source = if stays || id.kind() == Kind::File && dest.has(id) {
-            None
-        } else {
-            Some(self.read(&old_parent).await?)
+        let recorded = self.look_by_id(id, target, expected, &parent.path).await?;
+        let (arrived, current) = match recorded {
+            Some(current) if self.was_free_lately(&parent.path, name) => (stays, current),
+            Some(current) => {
+                let dest = self.read(&parent.path).await?;
+                self.expect_room(&dest, &parent.path.join(name), Some(id))?;
+                (dest.has(id), current)
+            }
+            None => {
+                let dest = self.read(&parent.path).await?;
+                let source = if stays || id.kind() == Kind::File && dest.has(id) {
+                    None
+                } else {
+                    Some(self.read(&old_parent).await?)
+                };
+                let here = source.as_ref().unwrap_or(&dest);
+                let current = self.current(here, &dest, id, target, expected)?;
+                self.expect_room(&dest, &parent.path.join(name), Some(id))?;
+                (dest.has(id), current)
+            }
         };
-        let here = source.as_ref().unwrap_or(&dest);
-        let current = self.current(here, &dest, id, target, expected)?;
-        self.expect_room(&dest, &parent.path.join(name), Some(id))?;
-        match (dest.has(id), current.name == *name) {
+        match (arrived, current.name == *name) {
             (true, true) => return Ok(current),
             (true, false) => {
                 self.change(id, &Change::Rename { new_name: name.as_str() }, target).await?;
@@ -138,7 +172,38 @@ impl DiskTop {
                 return Err(RemoteError::new(ErrorKind::Changed, context));
             }
         }
+        self.note_gone(&old_parent, &current.name);
         self.arrival(id, current, parent, name).await
+    }
+
+    /// A file that is to be moved, by its own record: where a listing takes many requests. `None`: only
+    /// the listings can tell.
+    async fn look_by_id(
+        &self,
+        id: Id,
+        target: &Locator,
+        expected: &Stamp,
+        dest: &RelPath,
+    ) -> Result<Option<Entry>> {
+        let (Id::File(number), Some((folder, _))) = (id, target.path.split_last()) else {
+            return Ok(None);
+        };
+        let is_long = {
+            let sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+            sightings.is_long(dest) || sightings.is_long(&folder)
+        };
+        let prefix = self.prefix.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(prefix) = prefix.filter(|_| is_long) else { return Ok(None) };
+        let Some((entry, Some(path))) = self.file_by_id(number).await? else { return Ok(None) };
+        let place = format!("{prefix}{}", self.path_of(&folder.join(&entry.name)));
+        Ok(Some(entry).filter(|entry| path == place && entry.stamp() == *expected))
+    }
+
+    /// Whether a long folder had no such name when it was listed a moment ago.
+    // RACE: whatever takes the name after that listing; no call of the service checks.
+    fn was_free_lately(&self, folder: &RelPath, name: &Name) -> bool {
+        let sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        sightings.is_long(folder) && sightings.has_room(folder, name, self.now_s())
     }
 
     /// The item as the listings show it now, if it is still the expected version.

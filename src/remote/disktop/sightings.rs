@@ -3,7 +3,7 @@
 //! Nobody knows what the service does with a name that is taken, nor which names it takes for the
 //! same. Nothing is looked up here; an answer that is old or missing only costs a listing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use unicode_normalization::UnicodeNormalization;
@@ -15,9 +15,9 @@ use crate::tree::{Name, RelPath};
 /// How long a listing is good enough, in seconds for each page that it took: looking again must
 /// stay cheap beside what is done meanwhile.
 const FRESH_S_PER_PAGE: i64 = 30;
-const PAGE: i64 = 200;
+const PAGE: usize = 200;
 /// Names that are remembered, over all folders. A few bytes each.
-const NAMES_MAX: usize = 2_000_000;
+const NAMES_MAX: usize = 1_000_000;
 
 /// What is known about a name in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +42,21 @@ struct Sighting {
     names: Names,
 }
 
-/// The names of a folder, in the forms that they are compared in; hashed, to be small.
+/// How many items of a folder have each of the forms that names are compared in; hashed, to be small.
 #[derive(Default)]
 pub(super) struct Names {
-    exact: HashSet<u64>,
-    cases: HashSet<u64>,
-    forms: HashSet<u64>,
+    exact: HashMap<u64, u32>,
+    cases: HashMap<u64, u32>,
+    forms: HashMap<u64, u32>,
+}
+
+fn drop_one(counts: &mut HashMap<u64, u32>, form: u64) {
+    if let Some(count) = counts.get_mut(&form) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&form);
+        }
+    }
 }
 
 fn hash(text: impl Iterator<Item = char>) -> u64 {
@@ -78,9 +87,17 @@ impl<'a> FromIterator<&'a str> for Names {
 
 impl Names {
     fn add(&mut self, name: &str) {
-        self.exact.insert(hash(name.chars()));
-        self.cases.insert(lower(name));
-        self.forms.insert(composed(name));
+        *self.exact.entry(hash(name.chars())).or_default() += 1;
+        *self.cases.entry(lower(name)).or_default() += 1;
+        *self.forms.entry(composed(name)).or_default() += 1;
+    }
+
+    fn remove(&mut self, name: &str) {
+        if self.exact.contains_key(&hash(name.chars())) {
+            drop_one(&mut self.exact, hash(name.chars()));
+            drop_one(&mut self.cases, lower(name));
+            drop_one(&mut self.forms, composed(name));
+        }
     }
 }
 
@@ -119,23 +136,46 @@ impl Sightings {
         }
     }
 
+    /// We have just taken something away ourselves.
+    pub(super) fn remove(&mut self, path: &RelPath, name: &Name) {
+        if let Some(sighting) = self.folders.get_mut(path) {
+            let before = sighting.names.exact.len();
+            sighting.names.remove(name.as_str());
+            self.names -= before - sighting.names.exact.len();
+        }
+    }
+
+    /// Whether listing the folder took several requests.
+    pub(super) fn is_long(&self, path: &RelPath) -> bool {
+        self.folders.get(path).is_some_and(|sighting| sighting.names.exact.len() > PAGE)
+    }
+
     /// `None` if nobody has looked lately.
     pub(super) fn verdict(&self, path: &RelPath, name: &Name, now_s: i64) -> Option<Verdict> {
         let sighting = self.folders.get(path)?;
-        let count = i64::try_from(sighting.names.exact.len()).unwrap_or(i64::MAX);
-        let fresh_s = FRESH_S_PER_PAGE.saturating_mul(1 + count / PAGE);
+        let pages = i64::try_from(sighting.names.exact.len() / PAGE).unwrap_or(i64::MAX);
+        let fresh_s = FRESH_S_PER_PAGE.saturating_mul(pages.saturating_add(1));
         let age_s = now_s.saturating_sub(sighting.seen_s);
         (0..=fresh_s).contains(&age_s).then(|| self.judge(&sighting.names, name))
+    }
+
+    /// Whether a move may take a name without another look: nobody else takes one of ours, and of the
+    /// others a listing of this minute tells.
+    pub(super) fn has_room(&self, path: &RelPath, name: &Name, now_s: i64) -> bool {
+        const MOMENT_S: i64 = 60;
+        let Some(sighting) = self.folders.get(path) else { return false };
+        let is_young = (0..=MOMENT_S).contains(&now_s.saturating_sub(sighting.seen_s));
+        (is_young || name.is_internal()) && self.judge(&sighting.names, name) == Verdict::Free
     }
 
     /// Whether a folder of these names has room for another one.
     pub(super) fn judge(&self, names: &Names, name: &Name) -> Verdict {
         let name = name.as_str();
-        if names.exact.contains(&hash(name.chars())) {
+        if names.exact.contains_key(&hash(name.chars())) {
             return Verdict::Taken;
         }
-        let alike = !self.tells_case && names.cases.contains(&lower(name))
-            || !self.tells_forms && names.forms.contains(&composed(name));
+        let alike = !self.tells_case && names.cases.contains_key(&lower(name))
+            || !self.tells_forms && names.forms.contains_key(&composed(name));
         if alike { Verdict::Alike } else { Verdict::Free }
     }
 }
@@ -166,6 +206,32 @@ mod tests {
         let proved = seen(&["a", "A", "\u{e9}"]);
         assert_eq!(verdict(&proved, "\u{c9}"), Some(Verdict::Free));
         assert_eq!(verdict(&proved, "e\u{301}"), Some(Verdict::Alike));
+    }
+
+    // EE-03
+    #[test]
+    fn a_move_takes_a_name_on_the_word_of_a_listing_of_this_minute_only() {
+        let sightings = seen(&["a"]);
+        let has_room = |n: &str, at| sightings.has_room(&RelPath::root(), &name(n), at);
+        assert!(has_room("b", 100) && has_room("b", 160));
+        assert!(!has_room("b", 161) && !has_room("b", 99) && !has_room("a", 100));
+        assert!(has_room(".foldsync-7", 9999), "the name is ours alone");
+    }
+
+    #[test]
+    fn a_name_that_left_is_free_and_one_that_is_alike_still_counts() {
+        let mut sightings = seen(&["a", "\u{e9}", "e\u{301}"]);
+        let verdict = |s: &Sightings, n: &str| s.verdict(&RelPath::root(), &name(n), 100);
+        sightings.remove(&RelPath::root(), &name("a"));
+        sightings.remove(&RelPath::root(), &name("a"));
+        assert_eq!(verdict(&sightings, "a"), Some(Verdict::Free));
+        sightings.remove(&RelPath::root(), &name("\u{e9}"));
+        assert_eq!(verdict(&sightings, "\u{c9}"), Some(Verdict::Free));
+        assert_eq!(verdict(&sightings, "E\u{301}"), Some(Verdict::Alike));
+        // RM-09: the other one of two items of a name still has it.
+        let mut twins = seen(&["a", "a"]);
+        twins.remove(&RelPath::root(), &name("a"));
+        assert_eq!(verdict(&twins, "a"), Some(Verdict::Taken));
     }
 
     // EE-03

@@ -157,17 +157,21 @@ impl DiskTop {
     /// The service says that it has these bytes: its own record of the file must agree, and must be
     /// of a file of ours, not of the one that the bytes were found in.
     async fn check_instant(&self, request: &UploadRequest, id: u64) -> Result<Entry> {
-        let found = self.file_by_id(id).await?;
-        let entry = found.map(|(entry, path)| {
-            let parent = self.path_of(&request.parent.path);
-            self.learn_prefix(path.as_deref(), &parent);
-            entry
-        });
         let trouble = |why: &str| {
             let context = format!("instant upload of {}: {why}", request.name);
             Err(RemoteError::unknown(ErrorKind::Corrupt, context))
         };
-        let Some(entry) = entry else { return trouble("its file cannot be found") };
+        let Some((entry, path)) = self.file_by_id(id).await? else {
+            return trouble("its file cannot be found");
+        };
+        let parent = self.path_of(&request.parent.path);
+        match self.is_in_folder(path.as_deref(), &parent).await? {
+            Some(false) => return trouble("the service answered with a file of another folder"),
+            Some(true) => {
+                self.learn_prefix(path.as_deref(), &parent);
+            }
+            None => {}
+        }
         if entry.size != request.content.size || entry.hash != Some(request.content.hash) {
             return trouble("the service has other content than it says");
         }
