@@ -223,6 +223,7 @@ fn settings(database: PathBuf, local_root: PathBuf) -> KeeperSettings {
             max_transfer: None,
             max_duration: None,
             settle: Some(Duration::from_millis(10)),
+            meter: Arc::default(),
         },
         database,
         local_root,

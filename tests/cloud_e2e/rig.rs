@@ -3,6 +3,11 @@
 //! Owns the folder, the service and the program's state, and what users wrote and have not given up
 //! (S1). Every output of the program is searched for secrets (SE-06). Never looks into the program.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what builds a test may fail it; benchmarks build with it, too"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
