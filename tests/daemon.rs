@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use foldsync::daemon::client::ClientError;
 use foldsync::daemon::events::Happening;
-use foldsync::daemon::status::{Degraded, PairStatus, State};
+use foldsync::daemon::status::{Degraded, PairStatus, State, Watch};
 use foldsync::engine::report::OpKind;
 use follow::{Follow, PATIENCE};
 use tempfile::TempDir;
@@ -94,7 +94,33 @@ impl Home {
     }
 
     fn start_as(&self, command: &str) -> Daemon {
-        let mut child = self.command(&[command]).stderr(Stdio::piped()).spawn().unwrap();
+        self.start_by(self.command(&[command]))
+    }
+
+    /// In a user namespace in which the kernel gives no more watches than these. `None` where common
+    /// users get no such namespace.
+    fn start_with_watches(&self, watches: u32) -> Option<Daemon> {
+        let limit = format!("echo {watches} > /proc/sys/user/max_inotify_watches");
+        let inside = |then: &str| {
+            let mut command = Command::new("unshare");
+            command.args(["-Ur", "sh", "-c", &format!("{limit} && exec {then}")]);
+            command
+        };
+        let probe = inside("true").stderr(Stdio::null()).status();
+        if !probe.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: no user namespace with a limit of its own");
+            return None;
+        }
+        let plain = self.command(&["daemon"]);
+        let mut command = inside("\"$0\" daemon");
+        command.arg(plain.get_program()).env_clear().stdin(Stdio::null());
+        command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.env("PATH", "/usr/bin:/bin");
+        Some(self.start_by(command))
+    }
+
+    fn start_by(&self, mut command: Command) -> Daemon {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         // Its log tells when it is there: the socket is bound before.
         let log = BufReader::new(child.stderr.take().unwrap());
         let daemon = Daemon(child);
@@ -899,4 +925,36 @@ fn a_daemon_that_is_killed_again_and_again_comes_back_without_a_person() {
     home.run(&["flush"], 0);
     assert_eq!(names(&home.path("local")).len(), 400);
     assert_eq!(names(&home.path("local")), names(&home.path("remote")));
+}
+
+// WA-02, with the kernel's own limit.
+#[test]
+fn with_too_few_watches_nothing_is_missed_and_the_status_says_polling() {
+    const FOLDERS: u32 = 300;
+    let home = Home::new("1s");
+    for n in 0..FOLDERS {
+        std::fs::create_dir(home.path(&format!("local/d{n}"))).unwrap();
+        home.write(&format!("local/d{n}/f"), "1");
+    }
+    let Some(_daemon) = home.start_with_watches(100) else { return };
+    home.run(&["flush"], 0);
+    let pair = home.status();
+    assert_eq!(pair.local.watch, Watch::Polling);
+    assert!(pair.degraded.contains(&Degraded::Polling), "{pair:#?}");
+    assert!(pair.notes.iter().any(|note| note.contains("sysctl")), "{pair:#?}");
+
+    let since = home.now();
+    for n in 0..FOLDERS {
+        home.write(&format!("local/d{n}/f"), "2");
+    }
+    let uploads = std::cell::Cell::new(0);
+    home.await_event(since, "the upload of all", |happening| {
+        let is_upload = matches!(happening, Happening::Operation { report, .. }
+            if report.op == OpKind::Upload && report.error.is_none());
+        uploads.set(uploads.get() + u32::from(is_upload));
+        uploads.get() == FOLDERS
+    });
+    for n in 0..FOLDERS {
+        assert_eq!(home.read(&format!("remote/d{n}/f")).as_deref(), Some("2"));
+    }
 }

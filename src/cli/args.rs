@@ -241,6 +241,9 @@ pub struct DaemonArgs {
     /// Names of pairs; all, if none is given
     #[arg(value_name = "PAIR", conflicts_with = "local")]
     pub pairs: Vec<String>,
+    /// Show on standard error what moves
+    #[arg(short = 'P', long)]
+    pub progress: bool,
     #[command(flatten)]
     pub ad_hoc: AdHoc,
 }

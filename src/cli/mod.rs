@@ -73,7 +73,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn dispatch(command: &Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Sync(args) => sync::sync(args, context),
-        Command::Daemon(args) => daemon::run(&args.pairs, &args.ad_hoc, false, context),
+        Command::Daemon(args) => daemon::run(&args.pairs, &args.ad_hoc, args.progress, context),
         Command::Pause { pairs, span } => steer::pause(pairs, *span, context),
         Command::Resume(pairs) => steer::resume(pairs, context),
         Command::Flush(pairs) => steer::flush(pairs, context),

@@ -13,7 +13,7 @@ use crate::tree::NodeId;
 /// For so many polls after a change a folder counts as hot.
 const HOT_POLLS: u32 = 10;
 /// A tree that costs no more than this part of the budget is listed whole at every poll.
-const CHEAP_PART: u64 = 8;
+const CHEAP_PART: u64 = 2;
 /// A look at everything at once may cost as much as so many polls: while it lasts, nothing that is
 /// hot is looked at again. Beyond that, folders are listed in turn only.
 const WHOLE_POLLS: u64 = 3;

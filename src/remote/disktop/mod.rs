@@ -397,7 +397,7 @@ fn refuse_taken(verdict: Verdict, at: &RelPath) -> Result<()> {
         Verdict::Alike => (
             ErrorKind::InvalidName,
             "the service may not tell the name from another one there, which differs only in case \
-             or in its Unicode form",
+             or in its Unicode form; `foldsync doctor REMOTE` finds out whether it does",
         ),
     };
     Err(RemoteError::new(kind, format!("{at}: {why}")))
