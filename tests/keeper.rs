@@ -213,7 +213,6 @@ impl Rig {
 fn settings(database: PathBuf, local_root: PathBuf) -> KeeperSettings {
     KeeperSettings {
         pair: PairSettings {
-            meter: Arc::default(),
             mode: Mode::TwoWay,
             conflict: ConflictPolicy::KeepBoth,
             brake: BrakeLimits { share_percent: Some(25), count: Some(1000), lifted: false },

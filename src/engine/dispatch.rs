@@ -96,6 +96,10 @@ impl Engine {
         }
         let mut ready = Vec::new();
         for op in rest {
+            if matches!(op.action, Action::Delete) && self.holds_others(op.side, op.node) {
+                // It would not be empty, and is said to be left out.
+                continue;
+            }
             let uploads = op.side == Side::Remote && matches!(op.action, Action::Transfer { .. });
             if self.full_for(&op) {
                 self.shut_out(&op, FailureKind::Full, format!("no room on the {} side", op.side));
@@ -465,6 +469,12 @@ impl Engine {
         op_place(op).is_some_and(|at| {
             self.blocked.contains_key(&(op.side, at.parent, at.name.as_str().to_owned()))
         })
+    }
+
+    /// Whether a folder holds something that is no entry.
+    fn holds_others(&self, side: Side, dir: NodeId) -> bool {
+        let from = (side, dir, String::new());
+        self.blocked.range(from..).next().is_some_and(|((s, d, _), _)| (*s, *d) == (side, dir))
     }
 
     /// Why a node is left alone, in words.

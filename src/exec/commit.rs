@@ -165,8 +165,8 @@ impl Executor {
     }
 
     /// Brings a swap that was cut short to its end, whichever half-way state it is in. `old` is the
-    /// version that was being replaced: nothing else is ever deleted. Tells whether there was anything
-    /// of it: listings may lag behind.
+    /// version that was being replaced: nothing else is ever deleted. Tells whether that is known to be the
+    /// end: listings may lag behind.
     pub async fn roll_forward(
         &self,
         key: u64,
@@ -175,9 +175,10 @@ impl Executor {
         old: Option<&Stamp>,
     ) -> Result<bool> {
         let swap = self.find_swap(key, parent, name).await?;
-        let is_there = swap.new.is_some() || swap.old.is_some();
+        // Where only the old version is seen, the new one may still appear.
+        let is_whole = swap.new.is_some() || (swap.old.is_some() && swap.current.is_some());
         self.bring_to_end(key, parent, name, old, &swap).await?;
-        Ok(is_there)
+        Ok(is_whole)
     }
 
     async fn bring_to_end(
