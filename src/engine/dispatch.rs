@@ -85,8 +85,15 @@ impl Engine {
     fn accept(&mut self, mut plan: Plan) {
         // The planner knows entries only; a link or a device in the way is not one.
         let ops = std::mem::take(&mut plan.ops);
-        let (blocked, rest) = ops.into_iter().partition(|op| self.is_place_blocked(op));
+        let (blocked, mut rest): (Vec<Op>, Vec<Op>) =
+            ops.into_iter().partition(|op| self.is_place_blocked(op));
         self.blocked_ops = blocked;
+        let under_way = self.flights.values().map(|flight| &flight.op);
+        if rest.iter().chain(under_way).any(|op| self.may_be_a_deletion(op)) {
+            // The guards judge all deletions together or none. (SF-07, SF-08)
+            rest.retain(|op| !matches!(op.action, Action::Delete));
+            self.plan_wanted = true;
+        }
         let mut ready = Vec::new();
         for op in rest {
             if matches!(op.action, Action::Delete) && self.holds_others(op.side, op.node) {
@@ -107,6 +114,12 @@ impl Engine {
         self.ready = VecDeque::from(ready);
         self.last_plan = plan;
         self.forget_arrivals();
+    }
+
+    /// Whether a file is read only to tell if its deletion on the other side is to be followed.
+    fn may_be_a_deletion(&self, op: &Op) -> bool {
+        let is_half = Side::BOTH.iter().any(|side| !self.trees.has(*side, op.node));
+        matches!(op.action, Action::Learn) && is_half && self.trees.base(op.node).is_some()
     }
 
     pub(super) fn busy_nodes(&self) -> HashSet<NodeId> {
