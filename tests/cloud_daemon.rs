@@ -193,7 +193,7 @@ fn a_login_that_ended_is_told_once_and_a_new_one_is_taken_without_a_restart() {
 // ---- what a sweep costs --------------------------------------------------------------------------
 
 /// More than are listed as a whole at every poll.
-const FOLDERS: usize = 150;
+const FOLDERS: usize = 300;
 
 /// A kept pair of many folders that were synced before.
 fn swept() -> Kept {

@@ -249,7 +249,8 @@ fn flush_returns_when_both_sides_are_equal() {
         home.write(&format!("local/l{number}"), "here");
         home.write(&format!("remote/r{number}"), "there");
     }
-    assert!(home.run(&["flush", "docs"], 0).contains("Up to date"));
+    let said = home.run(&["flush", "docs"], 0);
+    assert!(said.contains("Up to date"), "{said}");
     assert_eq!(names(&home.path("local")).len(), 40);
     assert_eq!(names(&home.path("local")), names(&home.path("remote")));
 }

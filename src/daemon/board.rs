@@ -77,7 +77,7 @@ fn changes(old: &PairStatus, new: &PairStatus) -> Vec<Happening> {
     }
     for held in &new.held {
         if old.held.iter().all(|known| known.id != held.id) {
-            happened.push(Happening::Held { pair: pair(), id: held.id, count: held.count });
+            happened.push(Happening::Held { pair: pair(), held: held.id, count: held.count });
         }
     }
     happened

@@ -17,12 +17,34 @@ pub const EVENTS_MAX: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Happening {
-    State { pair: String, from: State, to: State },
-    Operation { pair: String, report: OpReport },
-    Conflict { pair: String, path: String, copy: String },
-    Held { pair: String, id: i64, count: u64 },
-    Degraded { pair: String, reasons: Vec<Degraded> },
-    CycleEnded { pair: String, exit: u8 },
+    State {
+        pair: String,
+        from: State,
+        to: State,
+    },
+    Operation {
+        pair: String,
+        report: OpReport,
+    },
+    Conflict {
+        pair: String,
+        path: String,
+        copy: String,
+    },
+    /// `held` is the number that `held approve` takes.
+    Held {
+        pair: String,
+        held: i64,
+        count: u64,
+    },
+    Degraded {
+        pair: String,
+        reasons: Vec<Degraded>,
+    },
+    CycleEnded {
+        pair: String,
+        exit: u8,
+    },
     Reloaded,
     Stopping,
 }
@@ -118,6 +140,14 @@ mod tests {
 
     fn ids(batch: &Batch) -> Vec<u64> {
         batch.events.iter().map(|event| event.id).collect()
+    }
+
+    #[test]
+    fn what_is_told_of_held_deletions_can_be_read_again() {
+        let happening = Happening::Held { pair: "docs".to_owned(), held: 7, count: 40 };
+        let event = Event { id: 1, at: Moment(Timestamp::from_seconds(0)), happening };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event, "{text}");
     }
 
     #[test]

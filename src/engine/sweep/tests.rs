@@ -117,8 +117,8 @@ fn a_tree_beyond_the_budget_is_listed_in_turn_and_never_whole() {
 
 #[test]
 fn a_small_tree_is_listed_whole_at_every_poll() {
-    let mut world = World::new(15, 120);
-    assert!((0..100).all(|_| world.poll().len() == 15));
+    let mut world = World::new(60, 120);
+    assert!((0..100).all(|_| world.poll().len() == 60));
     assert_eq!(world.sweep.round(), Duration::ZERO);
 }
 
@@ -134,7 +134,7 @@ fn a_folder_that_costs_more_than_a_poll_may_is_listed_nevertheless() {
 
 #[test]
 fn a_hurry_makes_everything_due_once_in_a_while() {
-    let mut world = World::new(100, 200);
+    let mut world = World::new(100, 150);
     (0..20).for_each(|_| drop(world.poll()));
     assert!(world.poll().len() < 50);
     world.sweep.hurry(at(world.now));
