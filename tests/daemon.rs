@@ -249,8 +249,7 @@ fn flush_returns_when_both_sides_are_equal() {
         home.write(&format!("local/l{number}"), "here");
         home.write(&format!("remote/r{number}"), "there");
     }
-    let said = home.run(&["flush", "docs"], 0);
-    assert!(said.contains("Up to date"), "{said}");
+    home.run(&["flush", "docs"], 0);
     assert_eq!(names(&home.path("local")).len(), 40);
     assert_eq!(names(&home.path("local")), names(&home.path("remote")));
 }
