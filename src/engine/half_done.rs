@@ -6,10 +6,15 @@ use std::time::Duration;
 use super::job::{Failure, FailureKind, OpId, Trace};
 use super::{Command, Engine, Fatal, Flight, ListError};
 use crate::clock::Timestamp;
-use crate::tree::{NodeId, Side};
+use crate::local::Listing;
+use crate::tree::{Entry, Name, NodeId, Side, Trees};
 
 /// How long a listing may lag behind: what it does not show after that never happened.
 const LAG_MAX: Duration = Duration::from_secs(60);
+
+/// How long an old version may be out of the way until whoever put it there has surely forgotten it:
+/// another device's swap takes a moment.
+const ASIDE_MAX: Duration = Duration::from_secs(120);
 
 /// What was found of something that stopped half-way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +56,34 @@ impl Engine {
         for (node, half_done) in &mut self.half_done {
             if !half_done.under_way && !self.troubles.contains_key(node) {
                 half_done.under_way = true;
-                commands.push(Command::Tidy { node: *node, trace: half_done.trace.clone() });
+                let trace = current(&self.trees, &half_done.trace);
+                commands.push(Command::Tidy { node: *node, trace });
             }
         }
+    }
+
+    /// Known files that a listing shows under the name of an old version that made room.
+    pub(super) fn note_set_aside(&mut self, side: Side, listing: &Listing) {
+        for entry in listing.entries.iter().filter(|entry| is_old_version(&entry.name)) {
+            if self.trees.by_item(side, &entry.item).is_some() {
+                self.set_aside.entry(entry.item.clone()).or_insert(self.now);
+            }
+        }
+    }
+
+    /// What was seen out of the way long ago is back, or gone.
+    pub(super) fn forget_set_aside(&mut self) {
+        let now = self.now;
+        self.set_aside.retain(|_, at| now.since(*at) < ASIDE_MAX * 30);
+    }
+
+    /// Whether nobody brings the swap of which this is the old version to an end any more: it was cut
+    /// short where it could not be found again. Then it is parked, and gets its name back.
+    pub(super) fn is_forgotten_aside(&self, side: Side, entry: &Entry) -> bool {
+        let Some(node) = self.trees.by_item(side, &entry.item) else { return false };
+        let since = self.set_aside.get(&entry.item);
+        let is_old = since.is_some_and(|at| self.now.since(*at) > ASIDE_MAX);
+        is_old && is_old_version(&entry.name) && !self.half_done.contains_key(&node)
     }
 
     pub(super) fn take_tidied(
@@ -98,4 +128,20 @@ impl Engine {
         self.plan_wanted = true;
         Ok(())
     }
+}
+
+/// The same trace with the folder where it is now: somebody may have moved it.
+fn current(trees: &Trees, trace: &Trace) -> Trace {
+    let mut trace = trace.clone();
+    if let Trace::Upload { parent, parent_path, parent_id, .. } = &mut trace
+        && let Some(path) = trees.path(Side::Remote, *parent)
+    {
+        *parent_path = path.as_str().to_owned();
+        *parent_id = trees.facet(Side::Remote, *parent).map(|facet| facet.item.clone());
+    }
+    trace
+}
+
+fn is_old_version(name: &Name) -> bool {
+    name.is_internal() && name.as_str().ends_with(".old")
 }

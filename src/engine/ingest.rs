@@ -42,6 +42,7 @@ impl Engine {
         look.read.insert(dir, (since, listing.entries.len()));
         let side = look.side;
         self.set_duplicates_aside(side, dir, &mut listing);
+        self.note_set_aside(side, &listing);
         let path = self.path_in_look(&look, dir);
         self.see_ignore_file(side, &path, listing.ignore_file.as_deref());
         self.blocked.retain(|(s, parent, _), _| *s != side || *parent != dir);
@@ -167,7 +168,7 @@ impl Engine {
                 absent(name, node, &mut found);
             }
             let known = children.next_if(|(name, _)| **name == entry.name).map(|(_, node)| node);
-            if is_staged(&entry.name) {
+            if is_staged(&entry.name) && !self.is_forgotten_aside(side, &entry) {
                 continue;
             }
             if ignored(&entry.name, entry.kind) {
@@ -525,7 +526,7 @@ impl Engine {
             Some(_) | None => entry.content(),
         };
         let place = |name: Name| Placement { parent: dir, name };
-        let (at, parked) = match (entry.name.as_str().strip_prefix(PARK_PREFIX), old) {
+        let (at, parked) = match (parked_key(&entry.name), old) {
             (None, _) => (place(entry.name.clone()), None),
             (Some(_), Some(old)) => (place(old.at().name.clone()), Some(entry.name.clone())),
             // Parked by a state database that is lost: it gets a name that people can see.
@@ -671,6 +672,12 @@ impl Engine {
 /// Uploads under way, ours or another device's: not content yet.
 fn is_staged(name: &Name) -> bool {
     name.as_str().starts_with(INTERNAL_PREFIX) && !name.as_str().starts_with(PARK_PREFIX)
+}
+
+/// What a parked item, or an old version that made room for a new one, is marked with.
+fn parked_key(name: &Name) -> Option<&str> {
+    let set_aside = || name.as_str().strip_prefix(INTERNAL_PREFIX)?.strip_suffix(".old");
+    name.as_str().strip_prefix(PARK_PREFIX).or_else(set_aside)
 }
 
 fn is_same_item(facet: &Facet, kind: Kind, entry: &Entry) -> bool {

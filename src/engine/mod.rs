@@ -26,7 +26,7 @@ use crate::local::{FsError, FsErrorKind, Listing, SkipReason};
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode, Op, Plan};
 use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
 use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
-use crate::tree::{HashAlgo, NodeId, Placement, RelPath, Side, Trees};
+use crate::tree::{HashAlgo, ItemId, NodeId, Placement, RelPath, Side, Trees};
 
 pub use dispatch::{park_name, part_key, stage_key};
 use half_done::HalfDone;
@@ -286,6 +286,8 @@ pub struct Engine {
     unseen: HashMap<NodeId, OpId>,
     troubles: BTreeMap<NodeId, Trouble>,
     half_done: BTreeMap<NodeId, HalfDone>,
+    /// Items that were seen out of the way as old versions, and since when.
+    set_aside: HashMap<ItemId, Timestamp>,
     unsettled: BTreeMap<NodeId, Unsettled>,
     /// Failed tries, and plans that were built on old sight, in this run.
     attempts: HashMap<NodeId, u32>,
@@ -361,6 +363,7 @@ impl Engine {
             unseen: HashMap::new(),
             troubles: BTreeMap::new(),
             half_done: BTreeMap::new(),
+            set_aside: HashMap::new(),
             unsettled: BTreeMap::new(),
             attempts: HashMap::new(),
             changes: HashMap::new(),

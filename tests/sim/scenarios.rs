@@ -682,3 +682,17 @@ fn a_process_that_stays_takes_up_what_had_no_answer() {
         }
     }
 }
+
+#[test]
+fn an_old_version_that_a_forgotten_swap_left_aside_gets_its_name_back() {
+    for service in services() {
+        story_in(&service, &[("d/a", "0"), ("b", "1")], async |story| {
+            story.remote_all([rename("d/a", "d/.foldsync-0123456789abcdef.old")]);
+            story.world.cycles = 6;
+            story.world.start(None).await;
+            story.expect(&[("d", "/"), ("d/a", "0"), ("b", "1")]);
+            story.settle().await;
+            story.expect(&[("d", "/"), ("d/a", "0"), ("b", "1")]);
+        });
+    }
+}
