@@ -277,8 +277,8 @@ impl Soak {
     }
 
     fn fail(&mut self) {
-        const LABELS: [&str; 11] = [
-            "*",
+        // Not the renewal of tokens: where its answer is lost, a person must log in again.
+        const LABELS: [&str; 10] = [
             "list",
             "meta",
             "precreate",
