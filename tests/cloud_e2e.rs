@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use emulators::Fault;
-use emulators::disktop::{Phase, Switches};
+use emulators::disktop::{Beyond, Meeting, Order, Phase, Switches};
 use rig::Rig;
 
 fn rig() -> Rig {
@@ -510,4 +510,177 @@ fn a_name_that_the_service_keeps_in_another_form_gets_that_form_here_too_and_the
     rig.sync().exits(0);
     rig.assert_equal("edited");
     assert_eq!(rig.remote_tree().len(), 3, "{:?}", rig.remote_tree());
+}
+
+// ---- listings that are late, torn or of another day ----------------------------------------------
+
+/// A folder of more than two pages, in sync.
+fn long_folder(switches: Switches) -> Rig {
+    let mut rig = Rig::new(switches);
+    for n in 0..450 {
+        rig.write_remotely(&format!("long/f{n}.txt"), &format!("file {n}"));
+    }
+    rig.sync().exits(0);
+    rig.assert_equal("a long folder");
+    rig
+}
+
+// AU-01
+#[test]
+fn a_login_that_ends_between_two_pages_is_renewed_and_nothing_is_taken_for_deleted() {
+    let rig = long_folder(Switches::default());
+    let (cloud, lists) = (Arc::downgrade(&rig.cloud), AtomicU32::new(0));
+    rig.cloud.hook(move |_, label, phase| {
+        if (label, phase) == ("list", Phase::After) && lists.fetch_add(1, Ordering::SeqCst) == 2 {
+            cloud.upgrade().unwrap().expire_access();
+        }
+    });
+    let (ended, counted) = rig.count(|| rig.sync().exits(0));
+    assert_eq!((ended.sum("deleted"), counted.mutating), (0, 0), "{ended:#?}");
+    assert_eq!(rig.cloud.state().oauth.rotations, 1);
+    rig.assert_equal("after the renewal");
+}
+
+// RM-02
+#[test]
+fn a_file_that_moves_on_to_the_next_page_while_pages_are_read_is_one_file() {
+    let rig = long_folder(Switches { order: Order::RecentFirst, ..Switches::default() });
+    let (cloud, lists) = (Arc::downgrade(&rig.cloud), AtomicU32::new(0));
+    rig.cloud.hook(move |_, label, phase| {
+        if (label, phase) == ("list", Phase::After) && lists.fetch_add(1, Ordering::SeqCst) == 1 {
+            cloud.upgrade().unwrap().write("Documents/long/inserted.txt", "between two pages");
+        }
+    });
+    let first = rig.sync();
+    let second = rig.sync().exits(0);
+    let sums = |key: &str| first.sum(key) + second.sum(key);
+    assert_eq!((sums("downloaded"), sums("deleted"), sums("conflicts")), (1, 0, 0), "{first:#?}");
+    rig.assert_equal("inserted");
+}
+
+// RM-19
+#[test]
+fn a_service_that_begins_again_after_the_last_page_is_listed_to_its_end_once() {
+    let rig = long_folder(Switches { beyond: Beyond::FirstPageAgain, ..Switches::default() });
+    let (_, counted) = rig.count(|| rig.sync().exits(0));
+    assert_eq!(counted.mutating, 0);
+    assert!(counted.of("list") < 20, "{counted:#?}");
+}
+
+// RM-12
+#[test]
+fn a_file_that_was_deleted_here_and_is_still_listed_does_not_come_back() {
+    let mut rig = settled(20);
+    rig.delete("d1/f1.txt");
+    let earlier = rig.cloud.state().store.clone();
+    rig.sync().exits(0);
+    rig.cloud.list_as_of(earlier);
+    for _poll in 0..3 {
+        rig.sync();
+        assert!(!rig.path("local/d1/f1.txt").exists(), "it was brought back");
+    }
+    rig.cloud.thaw_listings();
+    rig.sync().exits(0);
+    rig.assert_equal("listed truly again");
+}
+
+// RM-13
+#[test]
+fn a_version_that_was_replaced_here_and_is_still_listed_does_not_come_back() {
+    for same_name_upload in [Meeting::Duplicates, Meeting::Replaces] {
+        let mut rig = Rig::new(Switches { same_name_upload, ..Switches::default() });
+        rig.write("a.txt", "version 0");
+        rig.write("b.txt", "other");
+        rig.sync().exits(0);
+        rig.write("a.txt", "version 1");
+        let earlier = rig.cloud.state().store.clone();
+        rig.sync().exits(0);
+        rig.cloud.list_as_of(earlier);
+        for _poll in 0..3 {
+            rig.sync();
+            let text = std::fs::read_to_string(rig.path("local/a.txt")).unwrap();
+            assert_eq!(text, "version 1", "{same_name_upload:?}");
+        }
+        rig.cloud.thaw_listings();
+        rig.sync().exits(0);
+        rig.assert_equal("listed truly again");
+    }
+}
+
+// RM-16: there is no guard against a mass of edits; the newest versions are in the trash.
+#[test]
+fn a_service_that_was_set_back_to_a_backup_takes_no_newest_version_away() {
+    let mut rig = settled(60);
+    let backup = rig.cloud.state().store.clone();
+    for n in 0..60 {
+        rig.write(&format!("d{}/f{n}.txt", n % 7), &format!("newest version of {n}"));
+    }
+    rig.write("made/since.txt", "made since the backup");
+    rig.sync().exits(0);
+    rig.cloud.state().store = backup;
+    rig.sync();
+    rig.sync();
+    rig.assert_equal("after the backup");
+}
+
+// RM-26
+#[test]
+fn a_file_that_is_taken_out_of_the_bin_comes_down_again() {
+    let mut rig = settled(20);
+    let earlier = rig.cloud.state().store.clone();
+    rig.delete_remotely("d1/f1.txt");
+    rig.sync().exits(0);
+    assert!(!rig.path("local/d1/f1.txt").exists());
+    // With its id and date of before.
+    rig.cloud.state().store = earlier;
+    let back = rig.sync().exits(0);
+    assert_eq!((back.sum("downloaded"), back.sum("deleted")), (1, 0), "{back:#?}");
+    rig.assert_equal("undeleted");
+}
+
+// ---- uploads at the edges ------------------------------------------------------------------------
+
+// UP-13
+#[test]
+fn a_file_that_is_edited_after_it_was_hashed_for_an_instant_upload_goes_up_as_it_is_now() {
+    let mut rig = settled(1);
+    rig.write("known.txt", "bytes that the service has");
+    rig.sync().exits(0);
+    rig.write("copy.txt", "bytes that the service has");
+    let (copy, asked) = (rig.path("local/copy.txt"), AtomicU32::new(0));
+    rig.cloud.hook(move |_, label, phase| {
+        let is_first = || asked.fetch_add(1, Ordering::SeqCst) == 0;
+        if (label, phase) == ("precreate", Phase::Before) && is_first() {
+            std::fs::write(&copy, "edited in the last moment").unwrap();
+        }
+    });
+    rig.sync();
+    rig.sync().exits(0);
+    rig.assert_equal("edited in the last moment");
+    let there = rig.cloud.read("Documents/copy.txt").unwrap();
+    assert_eq!(there, "edited in the last moment");
+}
+
+// UP-15
+#[test]
+fn files_of_every_size_around_a_part_go_up_and_come_down_whole() {
+    const PART: usize = 1000;
+    let mut rig = Rig::new(Switches { chunk_bytes: PART as u64, ..Switches::default() });
+    for size in [0, 1, PART - 1, PART, PART + 1, 2 * PART, 7 * PART + 1] {
+        let text: String = ('a'..='z').cycle().skip(size % 26).take(size).collect();
+        rig.write(&format!("of {size}"), &text);
+    }
+    rig.sync().exits(0);
+    rig.assert_equal("up");
+    // Without its files and its state this is another client.
+    for folder in ["local", "state"] {
+        for item in std::fs::read_dir(rig.path(folder)).unwrap().flatten() {
+            let is_file = item.file_type().unwrap().is_file();
+            assert!(!is_file || std::fs::remove_file(item.path()).is_ok());
+        }
+    }
+    let down = rig.run(&rig::SYNC).exits(0);
+    assert_eq!(down.sum("downloaded"), 7, "{down:#?}");
+    rig.assert_equal("down");
+    rig.check_ledger("down");
 }

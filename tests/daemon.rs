@@ -958,3 +958,40 @@ fn with_too_few_watches_nothing_is_missed_and_the_status_says_polling() {
         assert_eq!(home.read(&format!("remote/d{n}/f")).as_deref(), Some("2"));
     }
 }
+
+// WA-10
+#[test]
+fn what_changes_while_the_daemon_looks_for_the_first_time_is_not_missed() {
+    const FOLDERS: usize = 200;
+    let home = Home::new("1h");
+    for n in 0..FOLDERS {
+        std::fs::create_dir(home.path(&format!("local/d{n}"))).unwrap();
+        for file in ["kept", "edited", "moved", "deleted"] {
+            home.write(&format!("local/d{n}/{file}"), &format!("{file} in {n}"));
+        }
+    }
+    let local = home.path("local");
+    let people = std::thread::spawn(move || {
+        // In an order that meets folders before, while and after they are listed.
+        for n in (0..FOLDERS).map(|n| n * 77 % FOLDERS) {
+            let at = local.join(format!("d{n}"));
+            std::fs::write(at.join("edited"), format!("edited again in {n}")).unwrap();
+            std::fs::rename(at.join("moved"), local.join(format!("d{}/from{n}", FOLDERS - 1 - n)))
+                .unwrap();
+            std::fs::remove_file(at.join("deleted")).unwrap();
+            std::fs::create_dir_all(at.join("new/nested")).unwrap();
+            std::fs::write(at.join("new/nested/file"), format!("new in {n}")).unwrap();
+        }
+    });
+    let _daemon = home.start();
+    people.join().unwrap();
+    home.run(&["flush"], 0);
+    for n in 0..FOLDERS {
+        let read = |file: &str| home.read(&format!("remote/d{n}/{file}"));
+        assert_eq!(read("edited"), Some(format!("edited again in {n}")));
+        assert_eq!(read("new/nested/file"), Some(format!("new in {n}")));
+        assert_eq!((read("moved"), read("deleted")), (None, None));
+        let from = FOLDERS - 1 - n;
+        assert_eq!(read(&format!("from{from}")), Some(format!("moved in {from}")));
+    }
+}

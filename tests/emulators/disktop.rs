@@ -1036,6 +1036,11 @@ impl DiskTopCloud {
         state.frozen = Some(state.store.clone());
     }
 
+    /// Listings are of an earlier moment until `thaw`.
+    pub fn list_as_of(&self, earlier: Store) {
+        self.state().frozen = Some(earlier);
+    }
+
     pub fn thaw_listings(&self) {
         self.state().frozen = None;
     }
