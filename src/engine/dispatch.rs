@@ -5,11 +5,11 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::ingest::PARK_PREFIX;
 use super::job::{Expected, FailureKind, Job, OpId, Target, Task, Trace};
 use super::{Command, Engine, Fatal, Flight, Problem, Stop};
 use crate::plan::{Action, Constraints, Op, Plan, plan};
 use crate::store::{Intent, StoreError};
+use crate::tree::path::PARK_PREFIX;
 use crate::tree::{Kind, Name, NodeId, Placement, RelPath, Side, Stamp};
 
 /// Whether an operation that was planned can start.

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::job::{Failure, FailureKind, OpId, Trace};
+use super::job::{Failure, FailureKind, Trace};
 use super::{Command, Engine, Fatal, Flight, ListError};
 use crate::clock::Timestamp;
 use crate::local::Listing;
-use crate::tree::{Entry, Name, NodeId, Side, Trees};
+use crate::tree::{Entry, NodeId, Side, Trees};
 
 /// How long a listing may lag behind: what it does not show after that never happened.
 const LAG_MAX: Duration = Duration::from_secs(60);
@@ -29,7 +29,6 @@ pub enum Tidied {
 #[derive(Debug)]
 pub(super) struct HalfDone {
     flight: Flight,
-    op: OpId,
     trace: Trace,
     since: Timestamp,
     under_way: bool,
@@ -37,10 +36,9 @@ pub(super) struct HalfDone {
 
 impl Engine {
     pub(super) fn note_half_done(&mut self, flight: &Flight) {
-        let op = flight.job.op;
-        let trace = self.trace(op, &flight.op, &flight.job.task);
+        let trace = self.trace(flight.job.op, &flight.op, &flight.job.task);
         let half_done =
-            HalfDone { flight: flight.clone(), op, trace, since: self.now, under_way: false };
+            HalfDone { flight: flight.clone(), trace, since: self.now, under_way: false };
         self.half_done.insert(flight.op.node, half_done);
     }
 
@@ -64,7 +62,7 @@ impl Engine {
 
     /// Known files that a listing shows under the name of an old version that made room.
     pub(super) fn note_set_aside(&mut self, side: Side, listing: &Listing) {
-        for entry in listing.entries.iter().filter(|entry| is_old_version(&entry.name)) {
+        for entry in listing.entries.iter().filter(|entry| entry.name.is_replaced()) {
             if self.trees.by_item(side, &entry.item).is_some() {
                 self.set_aside.entry(entry.item.clone()).or_insert(self.now);
             }
@@ -83,7 +81,7 @@ impl Engine {
         let Some(node) = self.trees.by_item(side, &entry.item) else { return false };
         let since = self.set_aside.get(&entry.item);
         let is_old = since.is_some_and(|at| self.now.since(*at) > ASIDE_MAX);
-        is_old && is_old_version(&entry.name) && !self.half_done.contains_key(&node)
+        is_old && entry.name.is_replaced() && !self.half_done.contains_key(&node)
     }
 
     pub(super) fn take_tidied(
@@ -94,16 +92,19 @@ impl Engine {
         let Some(mut half_done) = self.half_done.remove(&node) else { return Ok(()) };
         half_done.under_way = false;
         let message = match result {
-            Ok(Tidied::Ended) => return self.end_half_done(&half_done),
+            Ok(Tidied::Ended) | Err(ListError::Gone) => {
+                self.end_half_done(&half_done);
+                return Ok(());
+            }
             Ok(Tidied::Nothing) if self.now.since(half_done.since) > LAG_MAX => {
-                return self.end_half_done(&half_done);
+                self.end_half_done(&half_done);
+                return Ok(());
             }
             Ok(Tidied::Nothing) => "its outcome is not to be seen yet".to_owned(),
             Err(ListError::RootLost(message)) => {
                 return Err(Fatal::RootLost { side: Side::Remote, message });
             }
             Err(ListError::Auth(message)) => return Err(Fatal::Auth { message }),
-            Err(ListError::Gone) => return self.end_half_done(&half_done),
             Err(ListError::Transient(message) | ListError::Denied(message)) => message,
         };
         let failure = Failure {
@@ -121,12 +122,11 @@ impl Engine {
     }
 
     /// Both sides tell the rest.
-    fn end_half_done(&mut self, half_done: &HalfDone) -> Result<(), Fatal> {
-        self.unsaved.finished.push(half_done.op);
+    fn end_half_done(&mut self, half_done: &HalfDone) {
+        self.unsaved.finished.push(half_done.flight.job.op);
         self.drop_session(half_done.flight.op.node);
         self.look_around_flight(&half_done.flight);
         self.plan_wanted = true;
-        Ok(())
     }
 }
 
@@ -140,8 +140,4 @@ fn current(trees: &Trees, trace: &Trace) -> Trace {
         *parent_id = trees.facet(Side::Remote, *parent).map(|facet| facet.item.clone());
     }
     trace
-}
-
-fn is_old_version(name: &Name) -> bool {
-    name.is_internal() && name.as_str().ends_with(".old")
 }

@@ -10,11 +10,8 @@ use super::look::{Extent, Look};
 use super::{Command, Engine, Problem};
 use crate::local::{Listing, SkipReason, Skipped};
 use crate::remote::Locator;
-use crate::tree::path::INTERNAL_PREFIX;
+use crate::tree::path::{INTERNAL_PREFIX, PARK_PREFIX, REPLACED_SUFFIX};
 use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, RelPath, Rev, Side};
-
-/// Names that foldsync gives to parked items. What else starts with the internal prefix is staged.
-pub(super) const PARK_PREFIX: &str = ".foldsync-park-";
 
 /// How often a side may change while it is looked at.
 const TORN_LOOKS_MAX: u32 = 8;
@@ -330,7 +327,6 @@ impl Engine {
         }
     }
 
-    /// Whether the item is known from another place that it has left.
     /// Files of a service that are in two places. On a disk that may be one file with two links.
     fn take_twins(&self, look: &Look, newcomers: &mut Vec<(NodeId, Entry)>) -> Vec<(NodeId, Name)> {
         let side = look.side;
@@ -365,6 +361,7 @@ impl Engine {
         }
     }
 
+    /// Whether the item is known from another place that it has left.
     fn place_moved_file(&mut self, look: &mut Look, dir: NodeId, entry: &Entry) -> bool {
         let side = look.side;
         let Some(node) = self.trees.by_item(side, &entry.item) else { return false };
@@ -676,7 +673,7 @@ fn is_staged(name: &Name) -> bool {
 
 /// What a parked item, or an old version that made room for a new one, is marked with.
 fn parked_key(name: &Name) -> Option<&str> {
-    let set_aside = || name.as_str().strip_prefix(INTERNAL_PREFIX)?.strip_suffix(".old");
+    let set_aside = || name.as_str().strip_prefix(INTERNAL_PREFIX)?.strip_suffix(REPLACED_SUFFIX);
     name.as_str().strip_prefix(PARK_PREFIX).or_else(set_aside)
 }
 

@@ -98,7 +98,7 @@ impl Engine {
     }
 
     /// Not again in this run; the next one tries again.
-    pub(super) fn give_up(&mut self, flight: &Flight, failure: Failure) {
+    fn give_up(&mut self, flight: &Flight, failure: Failure) {
         let op = &flight.op;
         let path = self.report_path(flight).to_string();
         let mut report = OpReport::new(self.op_kind(op), op.side, path, op.why);

@@ -7,7 +7,7 @@
 use super::{Executor, Result, failure, remote_failure};
 use crate::engine::job::{Expected, Failure, FailureKind, Target};
 use crate::remote::{Known, Locator, SameName};
-use crate::tree::path::INTERNAL_PREFIX;
+use crate::tree::path::{INTERNAL_PREFIX, REPLACED_SUFFIX};
 use crate::tree::{Entry, Kind, Name, Side, Stamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) fn staged_name(key: u64) -> Name {
 
 /// The name of an old version that made room.
 fn replaced_name(key: u64) -> Name {
-    Name::new(&format!("{INTERNAL_PREFIX}{key:016x}.old")).expect("a valid name")
+    Name::new(&format!("{INTERNAL_PREFIX}{key:016x}{REPLACED_SUFFIX}")).expect("a valid name")
 }
 
 /// What a folder holds of a swap.

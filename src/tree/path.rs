@@ -11,6 +11,10 @@ use std::sync::Arc;
 pub const CONTROL_DIR: &str = ".foldsync";
 /// Prefix of names that foldsync gives to parked and staged items on a side.
 pub const INTERNAL_PREFIX: &str = ".foldsync-";
+/// Prefix of the names of parked items. What else starts with the internal prefix is staged.
+pub const PARK_PREFIX: &str = ".foldsync-park-";
+/// Ends the internal name of an old version that made room for a new one.
+pub const REPLACED_SUFFIX: &str = ".old";
 /// The ignore file, which is itself synced.
 pub const IGNORE_FILE: &str = ".foldsyncignore";
 
@@ -60,6 +64,11 @@ impl Name {
     /// Given by foldsync to something parked; users never see it at rest.
     pub fn is_internal(&self) -> bool {
         self.0.starts_with(INTERNAL_PREFIX)
+    }
+
+    /// Whether this is the name of an old version that made room for a new one.
+    pub fn is_replaced(&self) -> bool {
+        self.is_internal() && self.0.ends_with(REPLACED_SUFFIX)
     }
 }
 

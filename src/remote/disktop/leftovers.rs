@@ -7,7 +7,7 @@ use super::DiskTop;
 use super::api::FileRow;
 use crate::remote::Result;
 use crate::tree::Name;
-use crate::tree::path::INTERNAL_PREFIX;
+use crate::tree::path::{INTERNAL_PREFIX, PARK_PREFIX, REPLACED_SUFFIX};
 
 /// Leftovers whose places are looked up.
 const LOOKED_UP_MAX: usize = 20;
@@ -36,10 +36,10 @@ impl LeftoverKind {
     fn of(name: &str) -> Option<LeftoverKind> {
         let rest = name.strip_prefix(INTERNAL_PREFIX)?;
         let is_key = |text: &str| text.len() == 16 && u64::from_str_radix(text, 16).is_ok();
-        match rest.strip_suffix(".old") {
+        match rest.strip_suffix(REPLACED_SUFFIX) {
             Some(key) if is_key(key) => Some(LeftoverKind::Old),
             None if is_key(rest) => Some(LeftoverKind::New),
-            Some(_) | None => rest.starts_with("park-").then_some(LeftoverKind::Parked),
+            Some(_) | None => name.starts_with(PARK_PREFIX).then_some(LeftoverKind::Parked),
         }
     }
 }
