@@ -11,7 +11,7 @@
 //!    nothing is left: the pair is in sync.
 //!
 //! `pair` checks the roots and runs one pair; `cli` and `config` are what people see; `daemon` is
-//! the process.
+//! the process. `exit` has the exit codes and `text` how things are written for people.
 
 pub mod cli;
 pub mod clock;
@@ -20,9 +20,11 @@ pub mod daemon;
 pub mod drive;
 pub mod engine;
 pub mod exec;
+pub mod exit;
 pub mod local;
 pub mod pair;
 pub mod plan;
 pub mod remote;
 pub mod store;
+pub mod text;
 pub mod tree;

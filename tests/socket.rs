@@ -13,16 +13,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use foldsync::cli::args::Keep;
-use foldsync::cli::exit::Exit;
 use foldsync::clock::Timestamp;
 use foldsync::daemon::client::{Client, ClientError};
+use foldsync::daemon::control::Keep;
 use foldsync::daemon::control::{
     Answer, ConflictItem, Control, ControlError, HeldSet, HistoryItem, HistoryQuery, Numbered,
 };
 use foldsync::daemon::events::{EventLog, Happening};
 use foldsync::daemon::socket::{BindError, Sources, bind, serve};
 use foldsync::daemon::status::{DaemonStatus, FailedItem, PairStatus, State};
+use foldsync::exit::Exit;
 use foldsync::plan::Mode;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -6,6 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::config::units::{DeleteLimit, Size, Span};
+use crate::daemon::control::Keep;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -304,18 +305,6 @@ pub struct OnePair {
     pub pair: Option<String>,
     #[command(flatten)]
     pub ad_hoc: AdHoc,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Keep {
-    /// The version that was written here
-    Local,
-    /// The version that came from the remote
-    Remote,
-    /// Both files stay as they are
-    Both,
-    /// The one that was modified last
-    Newer,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,16 +5,16 @@ use std::io::{BufRead as _, IsTerminal as _};
 use super::args::{AuthCommand, LoginArgs};
 use super::connect::connect;
 use super::context::Context;
-use super::exit::{Exit, Failure};
 use super::remotes::failed;
-use super::text::printable;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{RemoteConfig, RemoteKind};
+use crate::exit::{Exit, Failure};
 use crate::remote::RemoteError;
 use crate::remote::auth::{
     Credentials, Granted, Origin, TerminalPrompt, browser_login, device_login, read_token,
 };
 use crate::remote::disktop::connect::Connection;
+use crate::text::printable;
 
 pub(super) fn run(command: &AuthCommand, context: &Context) -> Result<Exit, Failure> {
     match command {

@@ -4,16 +4,16 @@
 
 use serde::Serialize;
 
-use super::args::{ConflictsCommand, Keep, ListArgs, OnePair};
+use super::args::{ConflictsCommand, ListArgs, OnePair};
 use super::context::{Context, Pair};
-use super::exit::{Exit, Failure};
 use super::steer::keeper_of;
-use super::text::{printable, size};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
-use crate::daemon::control::Numbered;
+use crate::daemon::control::{Keep, Numbered};
+use crate::exit::{Exit, Failure};
 use crate::local::os::OsFs;
 use crate::local::{FsError, LocalFs as _};
 use crate::store::{Conflict, ConflictFate, Store};
+use crate::text::{printable, size};
 use crate::tree::{Entry, Kind, RelPath};
 
 #[derive(Serialize)]

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::exit::Failure;
-use super::text::printable;
 use crate::clock::SystemClock;
 use crate::config::units::{Rate, Timetable};
 use crate::config::{RemoteConfig, RemoteKind, RemoteSpec, TokenCommand};
+use crate::exit::Failure;
 use crate::local::root::OpenError;
 use crate::remote::dir::DirRemote;
 use crate::remote::disktop::connect::{Connection, Setup};
@@ -16,6 +15,7 @@ use crate::remote::disktop::measure::Findings;
 use crate::remote::disktop::{BASE_URL, Measured};
 use crate::remote::http::{Http, Limits, Secret};
 use crate::remote::{Remote, RemoteError};
+use crate::text::printable;
 
 /// Why a remote could not be opened.
 pub(super) enum NoRemote {

@@ -6,16 +6,16 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::args::{AdHoc, Global};
-use super::exit::Failure;
 use super::out::{Out, say};
-use super::text::printable;
 use crate::config::check;
 use crate::config::locate::{Places, expand};
 use crate::config::problem::nearest;
 use crate::config::{Config, Daemon, Limits, PairConfig, RemoteConfig, RemoteSpec, Severity};
 use crate::daemon::client::{Client, ClientError};
 use crate::daemon::socket;
+use crate::exit::Failure;
 use crate::store::Store;
+use crate::text::printable;
 use crate::tree::RelPath;
 
 /// The setting of one call.

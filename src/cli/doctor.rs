@@ -12,10 +12,10 @@ use std::time::SystemTime;
 use super::args::DoctorArgs;
 use super::connect::is_available;
 use super::context::{Context, shown};
-use super::exit::{Exit, Failure};
-use super::out::{Out, Paint};
-use super::text::{count, counted, printable, size};
+use super::out::Out;
 use crate::config::{Config, Invalid, RemoteConfig, Severity, check};
+use crate::exit::{Exit, Failure};
+use crate::text::{Paint, count, counted, printable, size};
 
 /// How a check went.
 #[derive(Clone, Copy, PartialEq, Eq)]

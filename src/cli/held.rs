@@ -4,12 +4,11 @@ use serde::Serialize;
 
 use super::args::{HeldCommand, ListArgs, OnePair};
 use super::context::{Context, Pair};
-use super::exit::{Exit, Failure};
-use super::out::Paint;
 use super::steer::keeper_of;
-use super::text::{counted, printable};
 use crate::daemon::control::{Answer, Numbered};
+use crate::exit::{Exit, Failure};
 use crate::store::{HeldRow, HeldState, Store};
+use crate::text::{Paint, counted, printable};
 
 #[derive(Serialize)]
 struct Line<'a> {

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::args::HistoryArgs;
 use super::context::{Context, Pair, locate};
-use super::exit::{Exit, Failure};
-use super::out::{Out, Paint};
-use super::text::{printable, size};
+use super::out::Out;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
+use crate::exit::{Exit, Failure};
 use crate::store::HistoryRow;
+use crate::text::{Paint, printable, size};
 
 #[derive(Serialize)]
 struct Line<'a> {

@@ -4,8 +4,8 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::exit::Exit;
 use super::out::say;
+use crate::exit::Exit;
 
 /// Set by the first signal.
 #[derive(Clone, Debug, Default)]

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::context::Pair;
-use super::exit::{Exit, Failure};
 use super::runner::exit_of;
 use crate::clock::Timestamp;
 use crate::engine::Summary;
+use crate::exit::{Exit, Failure};
 use crate::pair::RunReport;
 use crate::store::Store;
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::context::Pair;
-use super::exit::Exit;
-use super::out::{Out, Paint};
-use super::text::{counted, duration, printable, size};
+use super::out::Out;
 use crate::engine::report::{OpKind, OpReport, OpResult};
 use crate::engine::{Stop, Summary};
+use crate::exit::Exit;
+use crate::text::{Paint, counted, duration, printable, size};
 use crate::tree::Side;
 
 /// Whether operations were carried out or only foretold.

@@ -10,7 +10,6 @@ mod connect;
 mod context;
 mod daemon;
 mod doctor;
-pub mod exit;
 mod held;
 mod history;
 mod interrupt;
@@ -28,7 +27,6 @@ mod shell;
 mod status;
 mod steer;
 mod sync;
-pub mod text;
 mod trash;
 mod verify;
 
@@ -38,9 +36,9 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use crate::config::locate::Places;
+use crate::exit::{Exit, Failure};
 use args::{Cli, Command};
 use context::Context;
-use exit::{Exit, Failure};
 use out::{Out, say};
 
 /// Runs one command line, program name first.

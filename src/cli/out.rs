@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::args::ColorWhen;
 use super::screen::above;
-use super::text::json_printable;
+use crate::text::{Paint, json_printable};
 
 /// Where results go. Clones share it.
 #[derive(Clone, Debug)]
@@ -80,26 +80,6 @@ impl Out {
             return text.to_owned();
         }
         format!("\u{1b}[{}m{text}\u{1b}[0m", paint.code())
-    }
-}
-
-/// What a colour says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paint {
-    Good,
-    Notice,
-    Bad,
-    Quiet,
-}
-
-impl Paint {
-    fn code(self) -> &'static str {
-        match self {
-            Paint::Good => "32",
-            Paint::Notice => "33",
-            Paint::Bad => "31",
-            Paint::Quiet => "2",
-        }
     }
 }
 

@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use super::args::ExplainArgs;
 use super::context::{Context, Pair, locate};
-use super::exit::{Exit, Failure};
 use super::last_run::LastRun;
-use super::out::{Out, Paint};
-use super::text::{printable, size};
+use super::out::Out;
 use crate::clock::Timestamp;
+use crate::exit::{Exit, Failure};
 use crate::local::ignore::Rules;
 use crate::local::{FsErrorKind, LocalFs as _};
 use crate::store::{ConflictFate, HeldState, Store};
+use crate::text::{Paint, printable, size};
 use crate::tree::path::{CONTROL_DIR, IGNORE_FILE};
 use crate::tree::{Content, Entry, Facet, Kind, NodeId, Register, RelPath, Side, Trees};
 

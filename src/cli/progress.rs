@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::args::{Global, LogFormat};
 use super::out::{is_dumb, say};
 use super::screen::{Screen, Stream};
-use super::text::json_printable;
 use crate::clock::{Clock as _, SystemClock};
 use crate::daemon::status::{self, PairStatus, State, Transfer};
 use crate::engine::report::OpResult;
 use crate::engine::{Engine, OpReport};
 use crate::exec::meter::Meter;
+use crate::text::json_printable;
 
 const LIVE_EVERY: Duration = Duration::from_millis(500);
 const LINE_EVERY: Duration = Duration::from_secs(60);

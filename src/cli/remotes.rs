@@ -8,12 +8,12 @@ use super::args::{AboutArgs, AdHoc, LsArgs, ShareArgs};
 use super::connect;
 use super::context::locate;
 use super::context::{Context, absolute};
-use super::exit::{Exit, Failure};
-use super::text::{printable, size};
 use crate::clock::Timestamp;
 use crate::config::RemoteSpec;
 use crate::config::locate::expand;
+use crate::exit::{Exit, Failure};
 use crate::remote::{ErrorKind, Locator, Remote, RemoteError};
+use crate::text::{printable, size};
 use crate::tree::{Entry, Kind, RelPath};
 
 #[derive(Serialize)]

@@ -8,10 +8,8 @@ use std::sync::Arc;
 
 use super::connect::{self, NoRemote, folder_of};
 use super::context::{Pair, shown};
-use super::exit::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::last_run::LastRun;
-use super::text::printable;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::RemoteSpec;
 use crate::config::units::DeleteLimit;
@@ -20,11 +18,13 @@ use crate::drive::Observer;
 use crate::engine::{Fatal, Stop, Summary};
 use crate::exec::Lanes;
 use crate::exec::meter::Meter;
+use crate::exit::{Exit, Failure};
 use crate::local::os::{OsFs, OsOptions};
 use crate::local::root::{OpenError, Symlinks};
 use crate::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
 use crate::plan::BrakeLimits;
 use crate::remote::Remote;
+use crate::text::printable;
 
 /// What a command adds to the configuration of a pair.
 #[derive(Clone, Debug, Default)]

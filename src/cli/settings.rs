@@ -6,10 +6,10 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use super::args::ConfigCommand;
 use super::connect::is_available;
 use super::context::{Context, shown};
-use super::exit::{Exit, Failure};
 use super::out::say;
-use super::text::counted;
 use crate::config::{Config, Problem, Severity, check};
+use crate::exit::{Exit, Failure};
+use crate::text::counted;
 
 const EXAMPLE: &str = include_str!("../../sync.toml.example");
 

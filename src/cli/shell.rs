@@ -3,8 +3,8 @@
 use clap::CommandFactory;
 
 use super::args::Cli;
-use super::exit::{Exit, Failure};
 use super::out::Out;
+use crate::exit::{Exit, Failure};
 
 pub(super) fn completions(shell: clap_complete::Shell, out: &Out) -> Result<Exit, Failure> {
     let mut script = Vec::new();

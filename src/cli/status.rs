@@ -7,16 +7,16 @@ use serde::Serialize;
 
 use super::args::StatusArgs;
 use super::context::{Context, Pair, locate};
-use super::exit::{Exit, Failure};
 use super::last_run::LastRun;
-use super::out::{Out, Paint, say};
+use super::out::{Out, say};
 use super::path_state::{self, View};
 use super::runner::exit_of;
-use super::text::{count, counted, printable, size};
 use crate::clock::Timestamp;
 use crate::config::RemoteSpec;
 use crate::engine::Summary;
+use crate::exit::{Exit, Failure};
 use crate::store::{ConflictFate, FailureRow, HeldRow, HeldState, Store};
+use crate::text::{Paint, count, counted, printable, size};
 use crate::tree::Side;
 
 /// The words of `state`. A pair without a daemon is never `scanning` or `planning` by itself.

@@ -4,12 +4,12 @@ use futures_util::future::join_all;
 
 use super::args::DaemonPairs;
 use super::context::{Context, Pair};
-use super::exit::{Exit, Failure};
 use super::out::say;
-use super::text::printable;
 use crate::config::units::Span;
 use crate::daemon::client::{Client, ClientError};
 use crate::daemon::status::{DaemonStatus, check_line};
+use crate::exit::{Exit, Failure};
+use crate::text::printable;
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {

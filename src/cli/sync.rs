@@ -7,7 +7,6 @@ use std::time::Instant;
 use super::args::{AdHoc, PlanArgs, SyncArgs};
 use super::context::{Context, Pair};
 use super::daemon::first_status;
-use super::exit::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::lines::{self, Sums, Tense};
 use super::out::{Out, say};
@@ -15,14 +14,15 @@ use super::progress::{Progress, Run, Showing};
 use super::runner::{Extras, exit_of};
 use super::screen::above;
 use super::steer::{flush_all, keeper_of, of_pairs};
-use super::text::printable;
 use crate::daemon::client::Client;
 use crate::daemon::status::check_line;
 use crate::drive::Observer;
 use crate::engine::report::OpResult;
 use crate::engine::{Engine, OpReport, Summary};
 use crate::exec::meter::Meter;
+use crate::exit::{Exit, Failure};
 use crate::pair::Conduct;
+use crate::text::printable;
 
 /// How a run is shown.
 #[derive(Clone, Copy)]

@@ -4,12 +4,12 @@ use serde::Serialize;
 
 use super::args::{ListArgs, TrashCommand};
 use super::context::{Context, Pair};
-use super::exit::{Exit, Failure};
-use super::text::{counted, printable, size};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::units::Span;
+use crate::exit::{Exit, Failure};
 use crate::local::trash::Trashed;
 use crate::local::{FsError, FsErrorKind};
+use crate::text::{counted, printable, size};
 use crate::tree::RelPath;
 use crate::tree::path::CONTROL_DIR;
 

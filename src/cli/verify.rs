@@ -7,15 +7,14 @@ use serde::Serialize;
 
 use super::args::VerifyArgs;
 use super::context::{Context, Pair};
-use super::exit::{Exit, Failure};
 use super::interrupt::Interrupt;
-use super::out::Paint;
 use super::remotes::{failed, list};
-use super::text::{counted, printable, size};
+use crate::exit::{Exit, Failure};
 use crate::local::FsError;
 use crate::local::ignore::Rules;
 use crate::pair::Sides;
 use crate::remote::{Locator, Remote, RemoteError};
+use crate::text::{Paint, counted, printable, size};
 use crate::tree::{ContentHash, Entry, Hasher, Kind, RelPath};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

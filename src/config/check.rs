@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::{Config, PairConfig, Problem, RemoteKind, RemoteSpec};
-use crate::cli::text::printable;
+use crate::text::printable;
 
 /// Folders that must not overlap. Two pairs that share a folder would copy it for ever, or each
 /// would take the other's changes for a user's.

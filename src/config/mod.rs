@@ -308,7 +308,7 @@ impl Config {
 
     /// Reads a file and says what is wrong in it; fails only if there is nothing to read.
     pub fn open(path: &Path, home: Option<&Path>) -> Result<(Config, Vec<Problem>), Invalid> {
-        let shown = crate::cli::text::printable(&path.to_string_lossy());
+        let shown = crate::text::printable(&path.to_string_lossy());
         let bytes = std::fs::read(path).map_err(|error| {
             Invalid(vec![format!("cannot read the configuration {shown}: {error}")])
         })?;

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::cli::text::printable;
 use crate::daemon::hooks::Occasion;
+use crate::text::printable;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {

@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::hooks::{Call, DeadMan, Hook, Hooks, Occasion};
 use super::status::{HeldItem, Moment, OpCount, PairStatus, State};
-use crate::cli::text::{counted, duration};
 use crate::clock::Timestamp;
 use crate::engine::report::OpReport;
+use crate::text::{counted, duration};
 
 pub(super) struct Bell {
     pair: String,

@@ -9,12 +9,12 @@ use tokio::sync::watch;
 use super::bell::Bell;
 use super::events::{EventLog, Happening};
 use super::status::{DaemonStatus, OpCount, PairStatus};
-use crate::cli::text::printable;
 use crate::clock::{Clock as _, SystemClock};
 use crate::drive::Observer;
 use crate::engine::OpReport;
 use crate::engine::report::{OpKind, OpResult};
 use crate::exec::meter::Meter;
+use crate::text::printable;
 
 pub(super) struct Board {
     status: watch::Sender<Arc<DaemonStatus>>,

@@ -22,8 +22,8 @@ use super::control::{
 use super::events::Batch;
 use super::socket::is_trusted;
 use super::status::DaemonStatus;
-use crate::cli::exit::Exit;
 use crate::config::units::Span;
+use crate::exit::Exit;
 
 /// Longer than the daemon itself lets a request wait.
 const ANSWER_WAIT: Duration = Duration::from_secs(40);

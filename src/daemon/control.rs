@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use clap::ValueEnum as _;
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-pub use crate::cli::args::Keep;
-use crate::cli::exit::Exit;
+use crate::exit::Exit;
 
 /// Why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +92,19 @@ pub struct HistoryItem {
     pub bytes: u64,
     pub reason: String,
     pub error: Option<String>,
+}
+
+/// What is kept of a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Keep {
+    /// The version that was written here
+    Local,
+    /// The version that came from the remote
+    Remote,
+    /// Both files stay as they are
+    Both,
+    /// The one that was modified last
+    Newer,
 }
 
 /// The word of a resolution, as on the command line.

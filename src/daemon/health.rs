@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::status::Degraded;
-use crate::cli::text::{duration, size};
+use crate::text::{duration, size};
 
 /// Signed requests and logins begin to fail at about this much.
 const SKEW_MAX_S: u64 = 60;

@@ -31,10 +31,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cli::exit::{Exit, Failure};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::drive::Observer;
 use crate::engine::Summary;
+use crate::exit::{Exit, Failure};
 use crate::store::HeldState;
 use bell::Bell;
 use board::{Board, Clerk};

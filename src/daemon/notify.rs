@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::cli::text::printable;
+use crate::text::printable;
 
 /// Characters of a status line; more would not fit a terminal.
 const STATUS_MAX: usize = 200;

@@ -10,9 +10,9 @@ mod text;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::cli::exit::Exit;
 use crate::clock::Timestamp;
 use crate::engine::report::{OpKind, OpResult};
+use crate::exit::Exit;
 use crate::plan::Mode;
 
 pub use block::{block, one_line};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ListError;
 use crate::clock::Timestamp;
 use crate::remote::Locator;
+use crate::store::SavedSession;
 use crate::tree::{
     Content, Digest, Entry, HashAlgo, ItemId, Kind, Name, NodeId, RelPath, Side, Stamp,
 };
@@ -31,21 +32,6 @@ impl Target {
 pub struct Expected {
     pub locator: Locator,
     pub stamp: Stamp,
-}
-
-/// An upload under way at a service that goes on with it later.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedSession {
-    /// Names what is staged.
-    pub key: u64,
-    /// The adapter's own text.
-    pub token: String,
-    /// Seconds since the epoch.
-    pub expires_s: Option<i64>,
-    /// What is being sent.
-    pub content: Digest,
-    /// Where the service will make a file of it: of another place the session is of no use.
-    pub place: String,
 }
 
 /// One operation, with everything that is needed to do it and nothing to decide.

@@ -25,13 +25,13 @@ use crate::local::ignore::Rules;
 use crate::local::{FsError, FsErrorKind, Listing, SkipReason};
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode, Op, Plan};
 use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
-use crate::store::{HeldState, Intent, NewHistory, Racy, Store, StoreError};
+use crate::store::{HeldState, Intent, NewHistory, Racy, SavedSession, Store, StoreError};
 use crate::tree::{HashAlgo, ItemId, NodeId, Placement, RelPath, Side, Trees};
 
 pub use dispatch::{park_name, part_key, stage_key};
 use half_done::HalfDone;
 pub use half_done::Tidied;
-use job::{Failure, Job, OpId, Outcome, SavedSession, Trace};
+use job::{Failure, Job, OpId, Outcome, Trace};
 use look::{Extent, Look};
 use recover::Arrival;
 pub use recover::{LeftoverFate, decide_leftover, kept_parts};

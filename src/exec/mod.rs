@@ -15,9 +15,10 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::engine::job::{Failure, FailureKind, Job, Outcome, SavedSession, Task};
+use crate::engine::job::{Failure, FailureKind, Job, Outcome, Task};
 use crate::local::{FsError, FsErrorKind, LocalFs};
 use crate::remote::{Effect, ErrorKind, Remote, RemoteError};
+use crate::store::SavedSession;
 use crate::tree::{HashAlgo, NodeId, Side};
 use meter::Meter;
 

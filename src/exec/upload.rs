@@ -13,11 +13,12 @@ use tokio::sync::{Mutex, oneshot};
 use super::commit::Way;
 use super::meter::{Moving, Purpose, Wire};
 use super::{CHUNK_BYTES, Executor, Note, Result, enter, failure, local_failure, remote_failure};
-use crate::engine::job::{Expected, Failure, FailureKind, Job, Outcome, SavedSession, Target};
+use crate::engine::job::{Expected, Failure, FailureKind, Job, Outcome, Target};
 use crate::local::FileReader;
 use crate::remote::{
     Body, ByteRange, ErrorKind, Outstanding, UploadRequest, UploadSession, UploadStart, UploadStyle,
 };
+use crate::store::SavedSession;
 use crate::tree::{Digest, Entry, Hasher, Name, Side};
 
 /// Ranges of one file that are sent at once, where the service allows it. Each has one chunk in memory.

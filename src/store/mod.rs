@@ -14,7 +14,7 @@ use rusqlite::{
 };
 
 use crate::clock::Timestamp;
-use crate::tree::{NodeId, Trees};
+use crate::tree::{Digest, NodeId, Trees};
 
 pub use records::{
     Conflict, ConflictFate, FailureRow, HeldRow, HeldState, HistoryRow, NewHeld, NewHistory,
@@ -82,6 +82,21 @@ pub struct Intent {
     pub node: NodeId,
     /// JSON, in the executor's terms.
     pub job: String,
+}
+
+/// An upload under way at a service that goes on with it later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedSession {
+    /// Names what is staged.
+    pub key: u64,
+    /// The adapter's own text.
+    pub token: String,
+    /// Seconds since the epoch.
+    pub expires_s: Option<i64>,
+    /// What is being sent.
+    pub content: Digest,
+    /// Where the service will make a file of it: of another place the session is of no use.
+    pub place: String,
 }
 
 #[derive(Debug)]

@@ -5,9 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{HISTORY_MAX, Result, Store, StoreError, Tx, row};
+use super::{HISTORY_MAX, Result, SavedSession, Store, StoreError, Tx, row};
 use crate::clock::Timestamp;
-use crate::engine::job::SavedSession;
 use crate::tree::{Digest, NodeId};
 
 /// Two versions of one file that are both kept.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::exit::{Exit, Failure};
-use crate::cli::text::printable;
 use crate::daemon::{Daemon, socket};
+use crate::exit::{Exit, Failure};
+use crate::text::printable;
 
 /// For answers that are on their way when the socket moves or closes.
 const GRACE: Duration = Duration::from_secs(1);

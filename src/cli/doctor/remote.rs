@@ -4,12 +4,12 @@
 use super::{Report, Verdict};
 use crate::cli::connect::connect;
 use crate::cli::context::{Context, shown};
-use crate::cli::exit::Failure;
-use crate::cli::text::{printable, size};
 use crate::config::RemoteConfig;
+use crate::exit::Failure;
 use crate::remote::disktop::Measured;
 use crate::remote::disktop::leftovers::{Leftover, LeftoverKind};
 use crate::remote::disktop::measure::{Findings, FormsFound, PagesFound, SameNameFound};
+use crate::text::{printable, size};
 use crate::tree::RelPath;
 
 /// Signed links and tokens stop working with a clock that is further off.

@@ -8,13 +8,14 @@ use futures_util::future::join_all;
 
 use crate::cli::args::StatusArgs;
 use crate::cli::context::{Context, Pair};
-use crate::cli::exit::{Exit, Failure};
-use crate::cli::out::{Paint, is_dumb};
+use crate::cli::out::is_dumb;
 use crate::cli::screen::{Screen, Stream};
 use crate::cli::steer::of_pairs;
 use crate::clock::{Clock as _, SystemClock};
 use crate::daemon::client::{Client, ClientError};
 use crate::daemon::status::{self, DaemonStatus, PairStatus, State, View, check_line};
+use crate::exit::{Exit, Failure};
+use crate::text::Paint;
 
 /// A daemon that keeps all of the pairs in question.
 pub(super) struct Live {

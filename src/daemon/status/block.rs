@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use super::text::{headline, sums};
 use super::{Direction, PairStatus, State, Transfer};
-use crate::cli::text::{counted, printable, size};
+use crate::text::{counted, printable, size};
 
 /// Transfers that are shown one by one.
 const TRANSFERS_MAX: usize = 8;

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::cli::out::Paint;
+use crate::text::Paint;
 
 /// 2026-11-21T08:00:00Z
 const NOW: Timestamp = Timestamp(1_795_248_000_000_000_000);

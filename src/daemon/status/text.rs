@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{DaemonStatus, PairStatus, State};
-use crate::cli::out::Paint;
-use crate::cli::text::{count, counted, duration, printable, size};
 use crate::clock::Timestamp;
 use crate::plan::Mode;
+use crate::text::Paint;
+use crate::text::{count, counted, duration, printable, size};
 
 /// Who reads it, and when.
 pub struct View<'a> {

@@ -104,6 +104,27 @@ pub fn time(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), Timestamp::rfc3339)
 }
 
+/// What a colour says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paint {
+    Good,
+    Notice,
+    Bad,
+    Quiet,
+}
+
+impl Paint {
+    /// The parameter of its escape sequence.
+    pub fn code(self) -> &'static str {
+        match self {
+            Paint::Good => "32",
+            Paint::Notice => "33",
+            Paint::Bad => "31",
+            Paint::Quiet => "2",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
