@@ -36,12 +36,15 @@ impl Home {
     /// One pair, `docs`, of the folders `local` and `remote`.
     fn with_pair() -> Home {
         let home = Home::new();
-        let (local, remote) = (home.path("local"), home.path("remote"));
-        home.configure(&format!(
-            "[[pair]]\nname = \"docs\"\nlocal = {local:?}\nremote = \"dir:{}\"\n",
-            remote.display()
-        ));
+        home.configure(&home.table("docs", "local", "remote"));
         home
+    }
+
+    /// A pair in the configuration.
+    fn table(&self, name: &str, local: &str, remote: &str) -> String {
+        let (local, remote) = (self.path(local), self.path(remote));
+        let remote = remote.display();
+        format!("[[pair]]\nname = \"{name}\"\nlocal = {local:?}\nremote = \"dir:{remote}\"\n")
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -618,7 +621,7 @@ fn a_local_folder_that_is_gone_halts_the_pair_and_is_not_made_again() {
         std::fs::rename(home.path(side), home.path("elsewhere")).unwrap();
         home.run(&["sync", "--once"]).exits(4).complains("is a disk not mounted?");
         assert!(!home.path(side).exists());
-        home.run(&["status", "--check"]).exits(4).says("held");
+        home.run(&["status", "--check"]).exits(4).says("Held").says("is a disk not mounted?");
         std::fs::rename(home.path("elsewhere"), home.path(side)).unwrap();
         home.run(&["sync", "--once"]).exits(0);
     }
@@ -636,16 +639,9 @@ fn a_folder_that_never_was_is_a_mistake_in_the_configuration() {
 #[test]
 fn one_pair_that_cannot_run_does_not_keep_the_others_from_running() {
     let home = Home::new();
-    let path = |name: &str| home.path(name);
-    let table = |name: &str, local: &str, remote: &str| {
-        format!(
-            "[[pair]]\nname = \"{name}\"\nlocal = {:?}\nremote = \"dir:{}\"\n",
-            path(local),
-            path(remote).display()
-        )
-    };
     std::fs::create_dir(home.path("other")).unwrap();
-    home.configure(&(table("broken", "missing", "other") + &table("fine", "local", "remote")));
+    let broken = home.table("broken", "missing", "other");
+    home.configure(&(broken + &home.table("fine", "local", "remote")));
     home.write("local/a", "1");
     home.run(&["sync", "--once"]).exits(78).complains("broken").says("fine: in sync");
     home.is_in_sync();
@@ -701,6 +697,45 @@ fn a_conflict_keeps_both_versions_and_the_code_3_until_it_is_resolved() {
     let listed = home.run(&["conflicts", "list", "--json"]).exits(0);
     assert_eq!(json_lines(&listed)[0]["path"], "a.txt");
     home.run(&["conflicts", "resolve", "2", "--keep", "both"]).exits(2);
+}
+
+#[test]
+fn what_waits_for_a_person_is_found_in_whichever_pair_it_is() {
+    let home = with_conflict();
+    for folder in ["local2", "remote2"] {
+        std::fs::create_dir(home.path(folder)).unwrap();
+    }
+    let docs = home.table("docs", "local", "remote");
+    home.configure(&(docs + &home.table("pics", "local2", "remote2")));
+    for number in 0..30 {
+        home.write(&format!("local2/{number}"), "1");
+    }
+    home.run(&["sync", "--once", "pics"]).exits(0);
+    for number in 0..30 {
+        std::fs::remove_file(home.path(&format!("local2/{number}"))).unwrap();
+    }
+    home.run(&["sync", "--once", "pics"]).exits(4);
+    home.run(&["held", "show", "1"]).exits(0).says("#1 of pics").says("held approve 1");
+    home.run(&["held", "approve", "2"]).exits(2).complains("nothing is held under #2");
+    home.run(&["held", "approve", "1"]).exits(0).says("#1 of pics");
+    home.run(&["sync", "--once", "pics"]).exits(0);
+    home.run(&["trash", "restore", "17"]).exits(2).complains("not in the trash");
+    home.run(&["conflicts", "show", "1"]).exits(0).says("#1 of docs");
+    home.run(&["explain", "a.txt"]).exits(0).says("a.txt in docs");
+    home.run(&["explain", "nowhere"]).exits(2).complains("several pairs");
+
+    // The same number in two pairs is a question that only a person can answer.
+    home.write("local2/b.txt", "mine");
+    home.write("remote2/b.txt", "theirs");
+    home.run(&["sync", "--once", "pics"]).exits(3);
+    home.run(&["conflicts", "resolve", "1", "--keep", "local"])
+        .exits(2)
+        .complains("docs, pics")
+        .complains("--pair");
+    home.run(&["conflicts", "resolve", "1", "--keep", "local", "--pair", "pics"]).exits(0);
+    home.run(&["conflicts", "resolve", "1", "--keep", "remote"]).exits(0).says("docs");
+    home.run(&["trash", "restore", "b.txt", "--to", "old.txt"]).exits(0);
+    assert_eq!(home.read("local2/old.txt"), "theirs");
 }
 
 #[test]
@@ -854,7 +889,7 @@ fn status_says_that_no_daemon_runs_and_what_was_recorded() {
     home.run(&["status"]).exits(6).says("never synced").complains("no daemon is running");
     home.write("local/a", "1");
     home.run(&["sync", "--once"]).exits(0);
-    home.run(&["status", "docs"]).exits(6).says("up to date").says("1 file");
+    home.run(&["status", "docs"]).exits(6).says("Up to date").says("1 file");
     home.run(&["status", "--check"]).exits(0);
     home.run(&["status", "dosc", "--check"]).exits(2);
 }

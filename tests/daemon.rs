@@ -69,6 +69,16 @@ impl Home {
         std::fs::write(self.path(name), text).unwrap();
     }
 
+    /// Local files `f0`, `f1` and so on.
+    fn write_many(&self, files: usize) {
+        (0..files).for_each(|number| self.write(&format!("local/f{number}"), "text"));
+    }
+
+    fn remove_many(&self, files: usize) {
+        let paths = (0..files).map(|number| self.path(&format!("local/f{number}")));
+        paths.for_each(|path| std::fs::remove_file(path).unwrap());
+    }
+
     fn read(&self, name: &str) -> Option<String> {
         std::fs::read_to_string(self.path(name)).ok()
     }
@@ -612,15 +622,11 @@ fn a_webhook_is_told_of_held_deletions_once_also_after_a_restart() {
     let (told, address) = Told::by_webhook();
     let docs = home.pair("docs", "local", "remote", "1h");
     home.configure(&format!("[hooks]\non_hold = {address}\non_conflict = {address}\n{docs}"));
-    for number in 0..30 {
-        home.write(&format!("local/f{number}"), "text");
-    }
+    home.write_many(30);
     home.write("local/stays", "text");
     let daemon = home.start();
     home.run(&["flush"], 0);
-    for number in 0..30 {
-        std::fs::remove_file(home.path(&format!("local/f{number}"))).unwrap();
-    }
+    home.remove_many(30);
     home.run(&["flush"], 4);
     let held = told.next("on_hold");
     assert_eq!(held["detail"]["id"], home.status().held[0].id);
@@ -774,6 +780,25 @@ fn a_root_that_is_moved_away_holds_the_pair_and_deletes_nothing() {
 }
 
 #[test]
+fn a_root_that_is_gone_is_said_before_what_waits_for_a_person() {
+    let home = Home::new("1h");
+    home.write_many(30);
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    home.remove_many(30);
+    home.run(&["flush"], 4);
+    assert!(home.run(&["status"], 0).contains("approve with: foldsync held show 1"));
+    let since = home.now();
+    std::fs::rename(home.path("remote"), home.path("elsewhere")).unwrap();
+    home.run(&["flush"], 4);
+    home.await_state(since, State::Held);
+    let told = home.run(&["status"], 0);
+    assert!(told.contains("remote is gone") && told.contains("30 deletes held"), "{told}");
+    assert!(!told.contains("approve with"), "{told}");
+    assert!(home.run(&["status", "--check"], 4).contains("remote is gone"));
+}
+
+#[test]
 fn a_pair_that_cannot_run_can_be_paused_and_stays_so() {
     let home = Home::new("1h");
     let _daemon = home.start();
@@ -795,15 +820,11 @@ fn a_pair_that_cannot_run_can_be_paused_and_stays_so() {
 fn held_deletions_are_carried_out_when_a_person_approves_them() {
     for (verb, left) in [("approve", 1), ("reject", 31)] {
         let home = Home::new("1h");
-        for number in 0..30 {
-            home.write(&format!("local/f{number}"), "text");
-        }
+        home.write_many(30);
         home.write("local/stays", "text");
         let _daemon = home.start();
         home.run(&["flush"], 0);
-        for number in 0..30 {
-            std::fs::remove_file(home.path(&format!("local/f{number}"))).unwrap();
-        }
+        home.remove_many(30);
         home.run(&["flush"], 4);
         assert_eq!(names(&home.path("remote")).len(), 31);
         let held = home.status().held;
@@ -875,9 +896,7 @@ fn a_second_daemon_exits_with_6_and_the_first_one_goes_on() {
 fn a_signal_or_a_request_ends_the_daemon_with_0_and_the_pair_is_consistent() {
     for end in ["TERM", "INT", "stop"] {
         let home = Home::new("1h");
-        for number in 0..200 {
-            home.write(&format!("local/f{number}"), "text");
-        }
+        home.write_many(200);
         let daemon = home.start();
         match end {
             "stop" => drop(home.run(&["stop"], 0)),
@@ -901,7 +920,7 @@ fn what_the_daemon_left_is_what_status_tells_afterwards() {
     daemon.signal("TERM");
     assert_eq!(daemon.code(), Some(0));
     home.run(&["status", "--check"], 0);
-    assert!(home.run(&["status"], 6).contains("up to date"));
+    assert!(home.run(&["status"], 6).contains("Up to date"));
 }
 
 // CR-15

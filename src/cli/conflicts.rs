@@ -63,8 +63,7 @@ fn list(args: &ListArgs, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn show(id: i64, pair: &OnePair, context: &Context) -> Result<Exit, Failure> {
-    let pair = context.pair(pair.pair.as_ref(), &pair.ad_hoc)?;
-    let conflict = find(&pair, id)?;
+    let (pair, conflict) = owner(id, pair, context)?;
     let out = &context.out;
     let (remote, local) = super::runtime()?.block_on(versions(&pair, &conflict))?;
     out.line(format!("#{id} of {}: {}", pair.name(), printable(&conflict.rule)));
@@ -97,7 +96,7 @@ fn describe(entry: Option<&Entry>) -> String {
 }
 
 fn resolve(id: i64, keep: Keep, pair: &OnePair, context: &Context) -> Result<Exit, Failure> {
-    let pair = context.pair(pair.pair.as_ref(), &pair.ad_hoc)?;
+    let (pair, _) = owner(id, pair, context)?;
     super::runtime()?.block_on(async {
         if let Some(client) = keeper_of(&pair, context).await? {
             let conflict = Numbered { pair: Some(pair.config.name.clone()), id };
@@ -120,7 +119,7 @@ fn resolve(id: i64, keep: Keep, pair: &OnePair, context: &Context) -> Result<Exi
 
 /// Carries a decision out and writes it down, for whoever owns the pair.
 pub(super) async fn decide(pair: &Pair, id: i64, keep: Keep) -> Result<(), Failure> {
-    let conflict = find(pair, id)?;
+    let conflict = find(pair, id)?.ok_or_else(|| none_open(id))?;
     carry_out(pair, &conflict, keep).await?;
     let failed = |error: crate::store::StoreError| pair.failed(&error);
     if let Some(mut store) = Store::edit_records(&pair.state_db).map_err(failed)? {
@@ -205,12 +204,16 @@ fn open(pair: &Pair) -> Result<Vec<Conflict>, Failure> {
     store.conflicts(ConflictFate::Open).map_err(|error| pair.failed(&error))
 }
 
-fn find(pair: &Pair, id: i64) -> Result<Conflict, Failure> {
-    let found = open(pair)?.into_iter().find(|conflict| conflict.id == id);
-    found.ok_or_else(|| {
-        Failure::usage(format!(
-            "{} has no open conflict #{id}: see `foldsync conflicts list`",
-            pair.name()
-        ))
-    })
+/// The pair in which a conflict is.
+fn owner(id: i64, asked: &OnePair, context: &Context) -> Result<(Pair, Conflict), Failure> {
+    let found = context.owner(asked, |pair| find(pair, id))?;
+    found.ok_or_else(|| none_open(id))
+}
+
+fn find(pair: &Pair, id: i64) -> Result<Option<Conflict>, Failure> {
+    Ok(open(pair)?.into_iter().find(|conflict| conflict.id == id))
+}
+
+fn none_open(id: i64) -> Failure {
+    Failure::usage(format!("there is no open conflict #{id}: see `foldsync conflicts list`"))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::args::{AdHoc, Global};
+use super::args::{AdHoc, Global, OnePair};
 use super::out::{Out, say};
 use crate::config::check;
 use crate::config::locate::{Places, expand};
@@ -193,16 +193,27 @@ impl Context {
         Ok(pairs.map(|pair| Pair::new(&config, pair, &state_dir)).collect())
     }
 
-    /// One pair: the named one, or the only one.
-    pub(super) fn pair(&self, name: Option<&String>, ad_hoc: &AdHoc) -> Result<Pair, Failure> {
-        let names: Vec<String> = name.cloned().into_iter().collect();
-        let mut pairs = self.pairs(&names, ad_hoc)?;
-        match (pairs.pop(), pairs.is_empty()) {
-            (Some(only), true) => Ok(only),
-            (Some(_), false) | (None, _) => {
-                Err(Failure::usage("several pairs are configured: say which one with --pair"))
+    /// What one of the pairs has, and which pair that is: where none is named, all are asked. `None`:
+    /// no pair has it.
+    pub(super) fn owner<T>(
+        &self,
+        asked: &OnePair,
+        find: impl Fn(&Pair) -> Result<Option<T>, Failure>,
+    ) -> Result<Option<(Pair, T)>, Failure> {
+        let names: Vec<String> = asked.pair.iter().cloned().collect();
+        let mut owners = Vec::new();
+        for pair in self.pairs(&names, &asked.ad_hoc)? {
+            if let Some(found) = find(&pair)? {
+                owners.push((pair, found));
             }
         }
+        if owners.len() > 1 {
+            let names: Vec<String> = owners.iter().map(|(pair, _)| pair.name()).collect();
+            let names = names.join(", ");
+            let text = format!("several pairs have that ({names}): say which one with --pair");
+            return Err(Failure::usage(text));
+        }
+        Ok(owners.pop())
     }
 
     fn ad_hoc(&self, local: &Path, remote: &str, flags: &AdHoc) -> Result<Config, Failure> {
@@ -289,9 +300,16 @@ pub(super) fn locate(pairs: &[Pair], text: &str) -> Result<(Pair, RelPath), Fail
         let message = format!("{} is in no pair's local folder", printable(text));
         return Err(Failure::usage(message));
     }
-    match pairs {
-        [only] => Ok((only.clone(), in_pair(text)?)),
-        _ => Err(Failure::usage("several pairs are configured: say which one with --pair")),
+    let path = in_pair(text)?;
+    let has = |pair: &&Pair| pair.config.local.join(path.as_str()).symlink_metadata().is_ok();
+    let having: Vec<&Pair> = pairs.iter().filter(has).collect();
+    match (pairs, having.as_slice()) {
+        ([only], _) => Ok((only.clone(), path)),
+        (_, [only]) => Ok(((*only).clone(), path)),
+        _ => Err(Failure::usage(format!(
+            "several pairs are configured: write where {} is, with the folder of its pair",
+            printable(text)
+        ))),
     }
 }
 

@@ -26,7 +26,7 @@ use super::runner::{Extras, exit_of, fresh_id};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{HookSet, PairSpans, RemoteKind, RemoteSpec};
 use crate::daemon::control::{Control as _, ControlError};
-use crate::daemon::keeper::{self, KeeperSettings, Refusal};
+use crate::daemon::keeper::{KeeperSettings, Refusal};
 use crate::daemon::notify::ServiceManager;
 use crate::daemon::status::{Moment, PairStatus, State, check_line};
 use crate::daemon::{Daemon, Member, Resolve};
@@ -236,20 +236,19 @@ fn refusal(failure: Failure) -> Refusal {
     Refusal { state, message: failure.message }
 }
 
-/// Before anything is known.
+/// Before anything is known but what an earlier process left.
 pub(super) fn first_status(pair: &Pair) -> PairStatus {
     let root = pair.config.local.to_string_lossy().into_owned();
     let mut status =
         PairStatus::new(pair.config.name.clone(), pair.config.mode, root, SystemClock.now());
     status.remote.kind = pair.remote.as_ref().map_or("dir", |remote| remote.kind.word()).to_owned();
     (status.remote.name, status.remote.path) = match &pair.config.remote {
-        RemoteSpec::Named { remote, path } => (Some(remote.clone()), format!("/{path}")),
+        RemoteSpec::Named { remote, path } => (Some(remote.clone()), format!("/{}", path.as_str())),
         RemoteSpec::Dir(path) => (None, path.to_string_lossy().into_owned()),
     };
-    // What an earlier process left is not news.
     if let Ok(Some(store)) = pair.records() {
         status.last_success = LastRun::last_success(&store).map(Moment);
-        status.held = keeper::held_items(store.held(&[HeldState::Pending]).unwrap_or_default());
+        status.set_held(store.held(&[HeldState::Pending]).unwrap_or_default());
     }
     status
 }

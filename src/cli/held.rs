@@ -55,8 +55,7 @@ fn list(args: &ListArgs, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn show(id: i64, pair: &OnePair, context: &Context) -> Result<Exit, Failure> {
-    let pair = context.pair(pair.pair.as_ref(), &pair.ad_hoc)?;
-    let row = find(&pair, id)?;
+    let (pair, row) = find(id, pair, context)?;
     let out = &context.out;
     out.line(format!("#{} of {}: {}", row.id, pair.name(), sentence(&row)));
     out.line(format!("since {}, {}", row.created_at.rfc3339(), row.state.as_str()));
@@ -76,8 +75,7 @@ fn answer(id: i64, pair: &OnePair, given: Answer, context: &Context) -> Result<E
         Answer::Approve => HeldState::Approved,
         Answer::Reject => HeldState::Rejected,
     };
-    let pair = context.pair(pair.pair.as_ref(), &pair.ad_hoc)?;
-    let row = find(&pair, id)?;
+    let (pair, row) = find(id, pair, context)?;
     let failed = |error: crate::store::StoreError| pair.failed(&error);
     let kept = super::runtime()?.block_on(async {
         let Some(client) = keeper_of(&pair, context).await? else { return Ok(false) };
@@ -102,13 +100,11 @@ fn rows(pair: &Pair) -> Result<Vec<HeldRow>, Failure> {
     store.held(&WAITING).map_err(|error| pair.failed(&error))
 }
 
-fn find(pair: &Pair, id: i64) -> Result<HeldRow, Failure> {
-    let found = rows(pair)?.into_iter().find(|row| row.id == id);
+fn find(id: i64, asked: &OnePair, context: &Context) -> Result<(Pair, HeldRow), Failure> {
+    let found =
+        context.owner(asked, |pair| Ok(rows(pair)?.into_iter().find(|row| row.id == id)))?;
     found.ok_or_else(|| {
-        Failure::usage(format!(
-            "nothing is held under #{id} in {}: see `foldsync held list`",
-            pair.name()
-        ))
+        Failure::usage(format!("nothing is held under #{id}: see `foldsync held list`"))
     })
 }
 

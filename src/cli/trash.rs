@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::args::{ListArgs, TrashCommand};
+use super::args::{ListArgs, OnePair, TrashCommand};
 use super::context::{Context, Pair};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::units::Span;
@@ -26,8 +26,7 @@ pub(super) fn run(command: &TrashCommand, context: &Context) -> Result<Exit, Fai
     match command {
         TrashCommand::List(args) => list(args, context),
         TrashCommand::Restore { item, to, pair } => {
-            let pair = context.pair(pair.pair.as_ref(), &pair.ad_hoc)?;
-            let path = super::runtime()?.block_on(restore(&pair, item, to.as_deref()))?;
+            let path = restore(item, to.as_deref(), pair, context)?;
             context.out.line(format!("restored {}", printable(path.as_str())));
             Ok(Exit::InSync)
         }
@@ -89,30 +88,30 @@ fn has_trash(pair: &Pair) -> bool {
     pair.config.local.join(CONTROL_DIR).is_dir()
 }
 
-async fn restore(pair: &Pair, item: &str, to: Option<&str>) -> Result<RelPath, Failure> {
+fn restore(
+    item: &str,
+    to: Option<&str>,
+    asked: &OnePair,
+    context: &Context,
+) -> Result<RelPath, Failure> {
     let bad =
         |text: &str| Failure::usage(format!("`{}` is not a path in the pair", printable(text)));
-    let wanted = RelPath::new(item.trim_matches('/')).map_err(|_| bad(item))?;
-    let to = match to {
-        None => None,
-        Some(to) => Some(
-            RelPath::new(to.trim_matches('/'))
-                .ok()
-                .filter(|to| !to.is_root())
-                .ok_or_else(|| bad(to))?,
-        ),
+    let path = |text: &str| RelPath::new(text.trim_matches('/')).map_err(|_| bad(text));
+    let wanted = path(item)?;
+    let to = to.map(|to| path(to).and_then(|p| if p.is_root() { Err(bad(to)) } else { Ok(p) }));
+    let to = to.transpose()?;
+    let runtime = super::runtime()?;
+    // A list is oldest first, and the newest version is the one that is missed.
+    let newest = |pair: &Pair| {
+        let mut found = runtime.block_on(items(pair))?.into_iter().rev();
+        Ok(found.find(|item| item.stored == wanted || item.path == wanted))
     };
-    let items = items(pair).await?;
-    // The list is oldest first, and the newest version is the one that is missed.
-    let found = items.iter().rev().find(|item| item.stored == wanted || item.path == wanted);
-    let found = found.ok_or_else(|| {
-        Failure::usage(format!(
-            "{} is not in the trash: see `foldsync trash list`",
-            printable(item)
-        ))
+    let (pair, found) = context.owner(asked, newest)?.ok_or_else(|| {
+        let item = printable(item);
+        Failure::usage(format!("{item} is not in the trash: see `foldsync trash list`"))
     })?;
     let disk = pair.open_local()?;
-    disk.restore_trashed(&found.stored, to.as_ref()).await.map_err(|error| {
+    runtime.block_on(disk.restore_trashed(&found.stored, to.as_ref())).map_err(|error| {
         if error.kind == FsErrorKind::Occupied {
             let place = to.as_ref().unwrap_or(&found.path);
             let place = printable(place.as_str());

@@ -15,9 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::Vitals;
 use super::pause::Pause;
 use super::pulse::{BEAT, Pulse};
-use super::status::{
-    FailedItem, HeldItem, Moment, PairStatus, Pending, Progress, State, Totals, Watch,
-};
+use super::status::{Moment, PairStatus, Pending, Progress, State, Totals, Watch};
 use super::watched::WatchedFs;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::drive::{Driver, Observer};
@@ -25,7 +23,7 @@ use crate::engine::{Event, LookAt, Records, Sight, Summary, SweepSettings};
 use crate::local::ignore::Rules;
 use crate::local::watch::{Degraded, Settings as WatchSettings, Sighting, Watcher};
 use crate::pair::{self, Conduct, PairSettings, RunError, Sides};
-use crate::store::{HeldRow, HeldState, Store};
+use crate::store::{HeldState, Store};
 use crate::tree::{RelPath, Side};
 
 /// How one pair is kept.
@@ -222,7 +220,7 @@ impl Keeper {
         self.status.send_modify(|status| {
             status.enter(refusal.state, now);
             status.message = Some(refusal.message);
-            status.held = held_items(held.unwrap_or_default());
+            status.set_held(held.unwrap_or_default());
             status.pending = Pending::default();
             status.progress = None;
             status.local.watch = Watch::Off;
@@ -659,41 +657,14 @@ impl Keeper {
             };
             (status.degraded, status.notes) = vitals.judge();
             if let Some(records) = records {
-                name_items(status, records);
+                status.set_failed(records.failures);
+                status.set_held(records.held);
             }
             if let Some(summary) = done {
                 settle_status(status, summary, sight.complete, now);
             }
         });
     }
-}
-
-/// What failed and what waits for a person.
-fn name_items(status: &mut PairStatus, records: Records) {
-    status.failed_total = records.failures.len() as u64;
-    status.failed = records
-        .failures
-        .into_iter()
-        .take(super::status::FAILED_MAX)
-        .map(|row| FailedItem {
-            path: row.path,
-            error: row.message,
-            retry_at: row.retry_at.map(Moment),
-            attempts: row.attempts,
-        })
-        .collect();
-    status.held = held_items(records.held);
-}
-
-/// What waits for a person, as a status says it.
-pub fn held_items(rows: Vec<HeldRow>) -> Vec<HeldItem> {
-    let item = |row: HeldRow| HeldItem {
-        id: row.id,
-        kind: row.kind,
-        count: row.files,
-        created: Moment(row.created_at),
-    };
-    rows.into_iter().map(item).collect()
 }
 
 fn settle_status(status: &mut PairStatus, summary: &Summary, complete: bool, now: Timestamp) {

@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::engine::report::{OpKind, OpResult};
 use crate::exit::Exit;
 use crate::plan::Mode;
+use crate::store::{FailureRow, HeldRow};
 
 pub use block::{block, one_line};
 pub use metrics::metrics;
@@ -201,6 +202,13 @@ pub struct FailedItem {
     pub attempts: u32,
 }
 
+impl From<FailureRow> for FailedItem {
+    fn from(row: FailureRow) -> FailedItem {
+        let retry_at = row.retry_at.map(Moment);
+        FailedItem { path: row.path, error: row.message, retry_at, attempts: row.attempts }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldItem {
     pub id: i64,
@@ -208,6 +216,13 @@ pub struct HeldItem {
     /// Files.
     pub count: u64,
     pub created: Moment,
+}
+
+impl From<HeldRow> for HeldItem {
+    fn from(row: HeldRow) -> HeldItem {
+        let created = Moment(row.created_at);
+        HeldItem { id: row.id, kind: row.kind, count: row.files, created }
+    }
 }
 
 /// How far the work that began with the last scan has come.
@@ -276,8 +291,8 @@ pub struct Totals {
 pub struct PairStatus {
     pub name: String,
     pub state: State,
-    /// When it entered the state.
-    pub since: Moment,
+    /// When it entered the state; none for a pair that nobody ever kept.
+    pub since: Option<Moment>,
     pub local: LocalStatus,
     pub remote: RemoteStatus,
     #[serde(default)]
@@ -337,7 +352,7 @@ impl PairStatus {
         PairStatus {
             name,
             state: State::Scanning,
-            since: Moment(now),
+            since: Some(Moment(now)),
             local: LocalStatus { root: local_root, ..LocalStatus::default() },
             remote: RemoteStatus::default(),
             pending: Pending::default(),
@@ -361,10 +376,21 @@ impl PairStatus {
         }
     }
 
+    /// What failed, as far as a status names it.
+    pub fn set_failed(&mut self, rows: Vec<FailureRow>) {
+        self.failed_total = rows.len() as u64;
+        self.failed = rows.into_iter().take(FAILED_MAX).map(FailedItem::from).collect();
+    }
+
+    /// What waits for a person.
+    pub fn set_held(&mut self, rows: Vec<HeldRow>) {
+        self.held = rows.into_iter().map(HeldItem::from).collect();
+    }
+
     /// The state, and when it was entered if it is another one.
     pub fn enter(&mut self, state: State, now: Timestamp) {
         if self.state != state {
-            (self.state, self.since) = (state, Moment(now));
+            (self.state, self.since) = (state, Some(Moment(now)));
         }
     }
 
@@ -406,7 +432,8 @@ impl PairStatus {
 pub struct DaemonStatus {
     pub schema: u32,
     pub version: String,
-    pub pid: u32,
+    /// Of the daemon; none if none runs, and this is what it left.
+    pub pid: Option<u32>,
     pub pairs: Vec<PairStatus>,
     /// Beyond the contract: when the daemon started.
     #[serde(default)]
@@ -414,15 +441,16 @@ pub struct DaemonStatus {
 }
 
 impl DaemonStatus {
-    /// This program's own, without pairs.
+    /// This process's own, without pairs.
     pub fn new(started: Timestamp) -> DaemonStatus {
-        DaemonStatus {
-            schema: SCHEMA,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            pairs: Vec::new(),
-            started: Some(Moment(started)),
-        }
+        let (pid, started) = (Some(std::process::id()), Some(Moment(started)));
+        DaemonStatus { pid, started, ..DaemonStatus::recorded(Vec::new()) }
+    }
+
+    /// What is known of pairs although no daemon runs.
+    pub fn recorded(pairs: Vec<PairStatus>) -> DaemonStatus {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        DaemonStatus { schema: SCHEMA, version, pid: None, pairs, started: None }
     }
 
     pub fn pair(&self, name: &str) -> Option<&PairStatus> {

@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
+use super::{print, text};
 use crate::cli::args::StatusArgs;
 use crate::cli::context::{Context, Pair};
 use crate::cli::out::is_dumb;
 use crate::cli::screen::{Screen, Stream};
 use crate::cli::steer::of_pairs;
-use crate::clock::{Clock as _, SystemClock};
 use crate::daemon::client::{Client, ClientError};
-use crate::daemon::status::{self, DaemonStatus, PairStatus, State, View, check_line};
+use crate::daemon::status::{DaemonStatus, PairStatus, State};
 use crate::exit::{Exit, Failure};
-use crate::text::Paint;
 
 /// A daemon that keeps all of the pairs in question.
 pub(super) struct Live {
@@ -64,27 +63,9 @@ impl Live {
                 Err(_) => late = Exit::SomeFailed,
             }
         }
-        self.print(args, context);
+        print(&self.status, args, context);
         let asked = args.check || args.wait.is_some();
         Ok(if asked { self.status.exit().or_worse(late) } else { Exit::InSync })
-    }
-
-    fn print(&self, args: &StatusArgs, context: &Context) {
-        let out = &context.out;
-        if args.json {
-            out.json(&self.status);
-        } else if args.check {
-            out.line(check_line(&self.status));
-        } else {
-            out.write(self.text(context).as_bytes());
-        }
-        out.flush();
-    }
-
-    fn text(&self, context: &Context) -> String {
-        let paint = |paint: Paint, text: &str| context.out.paint(paint, text);
-        let home = context.places.home.as_deref();
-        status::text(&self.status, &View { now: SystemClock.now(), home, paint: &paint })
     }
 
     async fn refresh(&mut self) -> Result<(), Failure> {
@@ -120,7 +101,7 @@ impl Live {
         }
         let mut since = self.client.events(0, Duration::ZERO).await?.next;
         loop {
-            self.print(args, context);
+            print(&self.status, args, context);
             let printed = Instant::now();
             tokio::time::sleep(WATCH_MIN).await;
             let before = self.status.clone();
@@ -144,7 +125,8 @@ impl Live {
     async fn watch_live(&mut self, context: &Context) -> Result<Exit, Failure> {
         let screen = Screen::new(Stream::Out);
         loop {
-            let lines: Vec<String> = self.text(context).lines().map(str::to_owned).collect();
+            let lines: Vec<String> =
+                text(&self.status, context).lines().map(str::to_owned).collect();
             screen.show(&lines);
             tokio::time::sleep(WATCH_MIN).await;
             self.refresh().await?;

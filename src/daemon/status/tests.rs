@@ -14,7 +14,7 @@ fn pair(name: &str, local: &str, remote: &str) -> PairStatus {
     let mut pair = PairStatus::new(name.to_owned(), Mode::TwoWay, local.to_owned(), NOW);
     let (remote_name, path) = remote.split_once(':').unwrap();
     pair.state = State::Idle;
-    pair.since = ago(60);
+    pair.since = Some(ago(60));
     pair.local.files = 12_481;
     pair.local.bytes = 48_200 << 20;
     pair.local.watch = Watch::Watching;
@@ -33,7 +33,7 @@ fn daemon(pairs: Vec<PairStatus>) -> DaemonStatus {
     DaemonStatus {
         schema: SCHEMA,
         version: "0.1.0".to_owned(),
-        pid: 4711,
+        pid: Some(4711),
         pairs,
         started: Some(ago(3600)),
     }

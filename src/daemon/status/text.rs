@@ -52,7 +52,10 @@ pub fn text(status: &DaemonStatus, view: &View<'_>) -> String {
 
 /// One line that says what `--check` found; for monitoring.
 pub fn check_line(status: &DaemonStatus) -> String {
-    let said = |pair: &PairStatus| format!("{}: {}", printable(&pair.name), headline(pair));
+    let said = |pair: &PairStatus| {
+        let why = pair.message.as_deref().map(|why| format!(": {}", printable(why)));
+        format!("{}: {}{}", printable(&pair.name), headline(pair), why.unwrap_or_default())
+    };
     let lines: Vec<String> = status.pairs.iter().map(said).collect();
     if lines.is_empty() { "no pairs are configured".to_owned() } else { lines.join(" · ") }
 }
@@ -116,7 +119,7 @@ pub(super) fn headline(pair: &PairStatus) -> String {
         },
         State::Waiting => "Waiting".to_owned(),
         State::Paused => "Paused".to_owned(),
-        State::Held if pair.held.is_empty() => "Held".to_owned(),
+        State::Held if pair.held.is_empty() || pair.message.is_some() => "Held".to_owned(),
         State::Held => format!("Held: {}", held_counts(pair)),
         State::Offline => "Offline".to_owned(),
         State::AuthExpired => "Login expired".to_owned(),
@@ -135,15 +138,16 @@ fn held_counts(pair: &PairStatus) -> String {
 }
 
 fn detail(pair: &PairStatus, now: Timestamp) -> String {
+    let message = || pair.message.as_deref().map(printable).unwrap_or_default();
     let files = || format!("{}  {}", counted(pair.local.files, "file"), size(pair.local.bytes));
     match pair.state {
         State::Idle | State::Scanning | State::Planning => files(),
         State::Syncing => sums(pair),
+        // A root that is another one, or is not there, leaves nothing to approve or more to say.
+        State::Held if pair.message.is_some() => message(),
         State::Held => {
-            // A root that is not there leaves nothing to approve: the message says so.
-            let message = || pair.message.as_deref().map(printable).unwrap_or_default();
             let first = pair.held.first();
-            first.map_or_else(message, |held| {
+            first.map_or_else(String::new, |held| {
                 format!("approve with: foldsync held show {}", held.id)
             })
         }
@@ -155,9 +159,7 @@ fn detail(pair: &PairStatus, now: Timestamp) -> String {
             let name = pair.remote.name.as_ref().unwrap_or(&pair.remote.kind);
             format!("foldsync auth login {}", printable(name))
         }
-        State::Waiting | State::Offline | State::Error => {
-            pair.message.as_deref().map(printable).unwrap_or_default()
-        }
+        State::Waiting | State::Offline | State::Error => message(),
     }
 }
 
@@ -186,7 +188,8 @@ fn notes(pair: &PairStatus, now: Timestamp) -> Vec<String> {
         let conflicts = counted(pair.conflicts, "conflict");
         notes.push(format!("{name}: {conflicts} (foldsync conflicts list {name})"));
     }
-    if !pair.held.is_empty() && pair.state != State::Held {
+    let is_told = pair.state == State::Held && pair.message.is_none();
+    if !pair.held.is_empty() && !is_told {
         let held = held_counts(pair);
         notes.push(format!("{name}: {held} held (foldsync held list {name})"));
     }
