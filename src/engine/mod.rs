@@ -11,6 +11,7 @@ mod ingest;
 pub mod job;
 mod look;
 mod pretend;
+mod reclaim;
 mod recover;
 pub mod report;
 mod retry;

@@ -168,6 +168,7 @@ impl Engine {
         self.full = [false, false];
         self.torn_looks = [0, 0];
         self.forget_set_aside();
+        self.reclaim();
         self.stop = None;
         self.plan_wanted = true;
         for ((side, node), problem) in std::mem::take(&mut self.blind) {

@@ -7,6 +7,7 @@ mod migrate;
 mod records;
 mod row;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{
@@ -203,8 +204,17 @@ impl Store {
             let (id, node) = row::get(row)?;
             trees.load(id, node);
         }
-        trees.loaded();
+        trees.loaded(&self.spoken_of()?);
         Ok(trees)
+    }
+
+    /// Nodes that records besides the trees name, there or not.
+    fn spoken_of(&self) -> Result<BTreeSet<NodeId>> {
+        let mut nodes: BTreeSet<NodeId> = self.sessions()?.into_keys().collect();
+        nodes.extend(self.intents()?.into_iter().map(|intent| intent.node));
+        let undone = [HeldState::Pending, HeldState::Approved, HeldState::Rejected];
+        nodes.extend(self.held(&undone)?.into_iter().flat_map(|row| row.nodes));
+        Ok(nodes)
     }
 
     /// Runs one transaction, durable on return; nothing of it remains if `work` fails.

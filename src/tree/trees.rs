@@ -30,6 +30,8 @@ pub struct Trees {
     /// Nodes changed since `take_touched`.
     touched: BTreeSet<NodeId>,
     free: Vec<NodeId>,
+    /// Nodes forgotten since unused ids were last looked for.
+    forgotten: usize,
     item_hasher: RandomState,
     files: u64,
 }
@@ -49,6 +51,7 @@ impl Trees {
             divergent: BTreeSet::new(),
             touched: BTreeSet::new(),
             free: Vec::new(),
+            forgotten: 0,
             item_hasher: RandomState::new(),
             files: 0,
         }
@@ -302,6 +305,7 @@ impl Trees {
         if self.get(id).is_some() {
             self.files -= self.counted(id);
             *self.slot(id) = None;
+            self.forgotten += 1;
             self.divergent.remove(&id);
             self.touched.insert(id);
         }
@@ -375,8 +379,9 @@ impl Trees {
         self.refresh_divergence(id);
     }
 
-    /// Ends loading: ids that nothing refers to may be used again, and what is in no folder is nowhere.
-    pub fn loaded(&mut self) {
+    /// Ends loading: what is in no folder is nowhere, and ids that nothing refers to may be used
+    /// again.
+    pub fn loaded(&mut self, spoken_of: &BTreeSet<NodeId>) {
         for side in Side::BOTH {
             let orphans: Vec<NodeId> = self
                 .ids()
@@ -386,22 +391,34 @@ impl Trees {
                 .collect();
             orphans.into_iter().for_each(|id| self.lose(side, id));
         }
-        let mut referred: BTreeSet<NodeId> = BTreeSet::new();
         if self.ids().count() + 2 < self.nodes.len() {
-            for id in self.ids() {
-                let Some(node) = self.get(id) else { continue };
-                let places = [node.base.as_deref().map(|b| b.at.parent)]
-                    .into_iter()
-                    .chain(Side::BOTH.map(|side| node.facet(side).map(|f| f.at().parent)));
-                referred.extend(places.flatten());
-            }
-            self.free = (2u32..)
-                .zip(self.nodes.iter().skip(2))
-                .filter(|(_, node)| node.is_none())
-                .filter_map(|(id, _)| NodeId::new(id))
-                .filter(|id| !referred.contains(id))
-                .collect();
+            self.reclaim(spoken_of);
         }
+    }
+
+    /// Whether so many nodes were forgotten that looking for unused ids costs little for each.
+    pub fn is_reclaim_due(&self) -> bool {
+        /// Below this number the memory is not worth the pass.
+        const FORGOTTEN_MIN: usize = 64;
+        self.forgotten >= FORGOTTEN_MIN.max(self.nodes.len() / 4)
+    }
+
+    /// Ids of forgotten nodes may be used again, unless a tree or `spoken_of` still refers to them.
+    pub fn reclaim(&mut self, spoken_of: &BTreeSet<NodeId>) {
+        let mut referred: BTreeSet<NodeId> = BTreeSet::new();
+        for node in self.nodes.iter().flatten() {
+            let places = [node.base.as_deref().map(|b| b.at.parent)]
+                .into_iter()
+                .chain(Side::BOTH.map(|side| node.facet(side).map(|f| f.at().parent)));
+            referred.extend(places.flatten());
+        }
+        self.free = (2u32..)
+            .zip(self.nodes.iter().skip(2))
+            .filter(|(_, node)| node.is_none())
+            .filter_map(|(id, _)| NodeId::new(id))
+            .filter(|id| !referred.contains(id) && !spoken_of.contains(id))
+            .collect();
+        self.forgotten = 0;
     }
 
     pub fn reserve(&mut self, nodes: usize) {

@@ -253,12 +253,33 @@ fn an_id_that_something_still_refers_to_is_not_given_out_again() {
     }
     let mut reloaded = Trees::new();
     reloaded.load(child, trees.get(child).unwrap().clone());
-    reloaded.loaded();
+    reloaded.loaded(&BTreeSet::new());
     assert_eq!(reloaded.base(child).unwrap().at.parent, dir);
     let first = reloaded.create(Kind::File);
     assert_ne!(first, dir, "base still refers to the folder");
     assert_eq!(first, gone);
     assert_eq!((reloaded.base_files(), reloaded.divergent().contains(&child)), (1, true));
+}
+
+#[test]
+fn ids_of_the_gone_are_used_again_once_it_is_worth_while_and_nobody_speaks_of_them() {
+    let mut trees = Trees::new();
+    let make = |trees: &mut Trees, n| agreed(trees, Kind::File, at(ROOT, &format!("{n}")));
+    let ids: Vec<NodeId> = (0..100).map(|n| make(&mut trees, n)).collect();
+    for id in &ids[..63] {
+        remove(&mut trees, Side::Local, *id);
+        remove(&mut trees, Side::Remote, *id);
+    }
+    assert!(!trees.is_reclaim_due());
+    trees.forget(ids[63]);
+    assert!(trees.is_reclaim_due());
+    let spoken_of = BTreeSet::from([ids[5]]);
+    trees.reclaim(&spoken_of);
+    assert!(!trees.is_reclaim_due());
+    let again: BTreeSet<NodeId> = (200..263).map(|n| make(&mut trees, n)).collect();
+    let gone: BTreeSet<NodeId> = ids[..64].iter().copied().collect();
+    assert_eq!(again, &gone - &spoken_of);
+    assert!(make(&mut trees, 300) > ids[99]);
 }
 
 #[test]
