@@ -798,6 +798,28 @@ fn a_root_that_is_gone_is_said_before_what_waits_for_a_person() {
     assert!(home.run(&["status", "--check"], 4).contains("remote is gone"));
 }
 
+// CR-10
+#[test]
+fn a_daemon_whose_database_refuses_to_be_written_says_so_and_goes_on_once_it_is_well() {
+    let home = Home::new("1h");
+    let _daemon = home.start();
+    home.run(&["flush"], 0);
+    let database = rusqlite::Connection::open(home.path("state/foldsync/docs.db")).unwrap();
+    let refuse = "CREATE TRIGGER full BEFORE INSERT ON intent
+        BEGIN SELECT RAISE(ABORT, 'no room for it'); END";
+    database.execute_batch(refuse).unwrap();
+    let since = home.now();
+    home.write("local/report", "text");
+    home.await_state(since, State::Error);
+    let message = home.status().message.unwrap();
+    assert!(message.contains("no room for it"), "{message}");
+    assert_eq!(home.read("remote/report"), None);
+    home.run(&["flush"], 7);
+    database.execute_batch("DROP TRIGGER full").unwrap();
+    home.run(&["flush"], 0);
+    assert_eq!(home.read("remote/report").as_deref(), Some("text"));
+}
+
 #[test]
 fn a_pair_that_cannot_run_can_be_paused_and_stays_so() {
     let home = Home::new("1h");

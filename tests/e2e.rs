@@ -33,5 +33,7 @@ mod names;
 mod recovery;
 #[path = "e2e/security.rs"]
 mod security;
+#[path = "e2e/store_faults.rs"]
+mod store_faults;
 #[path = "e2e/types.rs"]
 mod types;
