@@ -28,6 +28,7 @@ use foldsync::daemon::client::Client;
 use foldsync::daemon::status::State;
 use gauge::Usage;
 use rig::Rig;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 /// Files that the users keep at once, about.
 const FILES: usize = 400;
@@ -205,16 +206,14 @@ impl Soak {
         let file = files[self.dice.below(files.len() as u64) as usize].clone();
         match self.dice.below(10) {
             0..4 => {
-                let old = fs::read_to_string(&file)?;
                 let text = self.content();
-                self.write(&file, &text)?;
-                self.owed.remove(&old);
-                Ok(())
+                self.edit(&file, &text)
             }
             4..6 => {
                 let to = root.join(self.fresh_name());
                 fs::create_dir_all(to.parent().unwrap_or(&root))?;
-                fs::rename(file, to)
+                fs::rename(&file, to)?;
+                tidy(file.parent().unwrap_or(&root), &root)
             }
             6 => {
                 let from = root.join(format!("d{}", self.dice.below(FOLDERS)));
@@ -222,17 +221,43 @@ impl Soak {
                 fs::rename(from, to)
             }
             _ => {
-                let old = fs::read_to_string(&file)?;
-                fs::remove_file(&file)?;
-                self.owed.remove(&old);
+                fs::rename(&file, self.scratch())?;
+                self.owed.remove(&fs::read_to_string(self.scratch())?);
+                tidy(file.parent().unwrap_or(&root), &root)
+            }
+        }
+    }
+
+    /// Outside of the pair, on the same disk.
+    fn scratch(&self) -> PathBuf {
+        self.rig.path("home/scratch")
+    }
+
+    /// Exchanges a file with a new version: what was overwritten is what stood there at that moment,
+    /// which the daemon may just have put there.
+    fn edit(&mut self, path: &Path, text: &str) -> io::Result<()> {
+        let scratch = self.scratch();
+        let exchange = |()| renameat_with(CWD, &scratch, CWD, path, RenameFlags::EXCHANGE);
+        let done = fs::write(&scratch, text).map(exchange);
+        match done {
+            Ok(Ok(())) => {
+                self.owed.remove(&fs::read_to_string(&scratch)?);
                 Ok(())
+            }
+            Ok(Err(error)) => {
+                self.owed.remove(text);
+                Err(error.into())
+            }
+            Err(error) => {
+                self.owed.remove(text);
+                Err(error)
             }
         }
     }
 
     /// As editors do it: the file is never half written.
     fn write(&mut self, path: &Path, text: &str) -> io::Result<()> {
-        let scratch = self.rig.path("home/scratch");
+        let scratch = self.scratch();
         let done = fs::write(&scratch, text).and_then(|()| fs::rename(&scratch, path));
         if done.is_err() {
             self.owed.remove(text);
@@ -255,24 +280,24 @@ impl Soak {
             return;
         }
         let (path, old) = files[self.dice.below(files.len() as u64) as usize].clone();
-        // Between the look and the deed nothing may have happened to it.
-        let is_same = self.rig.cloud.read(&path[1..]).is_some_and(|now| now == old.as_bytes());
-        if !is_same {
-            return;
-        }
+        // Between the look and the deed something may have happened to it: then nothing is done.
         match self.dice.below(10) {
             0..4 => {
                 let text = self.content();
-                self.rig.cloud.write(&path[1..], text);
-                self.owed.remove(&old);
+                let new = Some(text.clone().into());
+                let done = self.rig.cloud.write_over(&path[1..], old.as_bytes(), new);
+                self.owed.remove(if done { &old } else { &text });
             }
             4..6 => {
                 let to = format!("Documents/{}", self.fresh_name());
-                self.rig.cloud.rename(&path[1..], &to);
+                if self.rig.cloud.read(&path[1..]).is_some() {
+                    self.rig.cloud.rename(&path[1..], &to);
+                }
             }
             _ => {
-                self.rig.cloud.remove(&path[1..]);
-                self.owed.remove(&old);
+                if self.rig.cloud.write_over(&path[1..], old.as_bytes(), None) {
+                    self.owed.remove(&old);
+                }
             }
         }
     }
@@ -398,6 +423,15 @@ impl Drop for Soak {
             let _ = daemon.wait();
         }
     }
+}
+
+/// Removes the folders from `folder` up that have become empty, so that the tree keeps its size.
+fn tidy(folder: &Path, root: &Path) -> io::Result<()> {
+    let above = folder.ancestors().take_while(|folder| *folder != root);
+    for folder in above {
+        fs::remove_dir(folder)?;
+    }
+    Ok(())
 }
 
 /// What users see.

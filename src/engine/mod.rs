@@ -5,11 +5,13 @@
 //! outcomes back in; `retry` decides about failures. When nothing is left, the pair is in sync.
 
 mod dispatch;
+mod events;
 mod finish;
 mod half_done;
 mod ingest;
 pub mod job;
 mod look;
+mod looking;
 mod pretend;
 mod reclaim;
 mod recover;
@@ -22,18 +24,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::local::SkipReason;
 use crate::local::ignore::Rules;
-use crate::local::{FsError, FsErrorKind, Listing, SkipReason};
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode, Op, Plan};
-use crate::remote::{ErrorKind, Locator, NameRules, RemoteError};
+use crate::remote::{Locator, NameRules};
 use crate::store::{HeldState, Intent, NewHistory, Racy, SavedSession, Store, StoreError};
 use crate::tree::{HashAlgo, ItemId, NodeId, Placement, RelPath, Side, Trees};
 
 pub use dispatch::{park_name, part_key, stage_key};
+pub use events::{Command, Event, ListError};
 use half_done::HalfDone;
 pub use half_done::Tidied;
-use job::{Failure, Job, OpId, Outcome, Trace};
-use look::{Extent, Look};
+use job::{Failure, Job, OpId};
+use look::Look;
 use recover::Arrival;
 pub use recover::{LeftoverFate, decide_leftover, kept_parts};
 pub use report::{OpReport, Stop, Summary};
@@ -83,114 +86,6 @@ pub enum Fatal {
     /// A mistake of ours: something is left to do, and nothing can be done.
     #[error("the plan leads nowhere; nothing was lost. Please report this with the output of -vv")]
     Stuck,
-}
-
-/// Something happened.
-#[derive(Debug)]
-pub enum Event {
-    Listed {
-        side: Side,
-        dir: NodeId,
-        result: Result<Listing, ListError>,
-    },
-    /// Whether something is still there.
-    Confirmed {
-        side: Side,
-        node: NodeId,
-        result: Result<bool, ListError>,
-    },
-    Finished {
-        op: OpId,
-        result: Result<Outcome, Failure>,
-    },
-    /// What is known now of something that stopped half-way.
-    Tidied {
-        node: NodeId,
-        result: Result<Tidied, ListError>,
-    },
-    /// Something may have changed, or it is time to look.
-    Look {
-        side: Side,
-        at: LookAt,
-    },
-    /// A service began to receive a file, and will go on with it after a restart.
-    SessionBegun {
-        node: NodeId,
-        session: SavedSession,
-    },
-    /// The user wants to stop: finish what is under way, start nothing.
-    Interrupt,
-    /// Time has passed.
-    Tick,
-}
-
-/// Something is to be done.
-#[derive(Debug)]
-pub enum Command {
-    List {
-        side: Side,
-        dir: NodeId,
-        target: Locator,
-    },
-    Confirm {
-        side: Side,
-        node: NodeId,
-        target: Locator,
-    },
-    Run(Box<Job>),
-    /// An operation of this run stopped half-way: to be brought to its end.
-    Tidy {
-        node: NodeId,
-        trace: Trace,
-    },
-}
-
-/// Why a folder could not be listed or an item not be looked up.
-#[derive(Clone, Debug)]
-pub enum ListError {
-    /// It vanished since its own folder was listed.
-    Gone,
-    RootLost(String),
-    Auth(String),
-    /// Worth another try.
-    Transient(String),
-    Denied(String),
-}
-
-impl From<FsError> for ListError {
-    fn from(error: FsError) -> ListError {
-        match error.kind {
-            FsErrorKind::NotFound => ListError::Gone,
-            FsErrorKind::RootLost => ListError::RootLost(error.context),
-            FsErrorKind::Io | FsErrorKind::Changed => ListError::Transient(error.context),
-            FsErrorKind::Occupied
-            | FsErrorKind::NotEmpty
-            | FsErrorKind::Denied
-            | FsErrorKind::BadName
-            | FsErrorKind::Full => ListError::Denied(error.context),
-        }
-    }
-}
-
-impl From<RemoteError> for ListError {
-    fn from(error: RemoteError) -> ListError {
-        match error.kind {
-            ErrorKind::NotFound => ListError::Gone,
-            ErrorKind::RootLost => ListError::RootLost(error.context),
-            ErrorKind::AuthExpired => ListError::Auth(error.context),
-            ErrorKind::RateLimited
-            | ErrorKind::Unavailable
-            | ErrorKind::Protocol
-            | ErrorKind::Corrupt
-            | ErrorKind::Changed => ListError::Transient(error.context),
-            ErrorKind::AlreadyExists
-            | ErrorKind::Forbidden
-            | ErrorKind::QuotaFull
-            | ErrorKind::InvalidName
-            | ErrorKind::TooLarge
-            | ErrorKind::Unsupported => ListError::Denied(error.context),
-        }
-    }
 }
 
 /// Why nothing is known of a node and of what is below it: it is left alone on both sides.
@@ -467,133 +362,6 @@ impl Engine {
             }
             Event::Tick => Ok(()),
         }
-    }
-
-    fn take_listing(
-        &mut self,
-        side: Side,
-        dir: NodeId,
-        result: Result<Listing, ListError>,
-    ) -> Result<(), Fatal> {
-        let Some(mut look) = self.looks[side as usize].take() else { return Ok(()) };
-        match result {
-            Ok(listing) => {
-                self.listing_attempts.remove(&(side, dir));
-                self.listed(look, dir, listing);
-                return Ok(());
-            }
-            Err(ListError::RootLost(message)) => return Err(Fatal::RootLost { side, message }),
-            Err(ListError::Auth(message)) => return Err(Fatal::Auth { message }),
-            Err(ListError::Gone) if dir == NodeId::ROOT => {
-                let message = "the folder does not exist any more".to_owned();
-                return Err(Fatal::RootLost { side, message });
-            }
-            Err(ListError::Gone) if look.seen.contains(&dir) || look.placed.contains_key(&dir) => {
-                look.listed(dir);
-                look.torn = true;
-            }
-            Err(ListError::Gone) => {
-                look.listed(dir);
-                look.missing.insert(dir);
-                look.gone.insert(dir);
-                // It may only have another name now: its parent's listing tells.
-                if let Some(facet) = self.trees.facet(side, dir) {
-                    look.want(facet.at().parent);
-                }
-            }
-            Err(ListError::Transient(message)) => {
-                look.listed(dir);
-                self.retry_listing(&mut look, dir, message)?;
-            }
-            Err(ListError::Denied(message)) => {
-                look.listed(dir);
-                self.blind.insert((side, dir), Problem::Unlisted(message));
-            }
-        }
-        self.looks[side as usize] = Some(look);
-        Ok(())
-    }
-
-    fn take_confirmation(&mut self, side: Side, node: NodeId, result: Result<bool, ListError>) {
-        let Some(look) = self.looks[side as usize].as_mut() else { return };
-        look.confirming.remove(&node);
-        match result {
-            Ok(false) | Err(ListError::Gone) => {
-                look.confirmed.insert(node);
-            }
-            // The listing was older than the item, or late: it is where it was. (RM-08, RM-11)
-            Ok(true) => {
-                look.late.insert(node);
-            }
-            // Nobody can tell: nothing is concluded. The next look sees.
-            Err(
-                ListError::RootLost(_)
-                | ListError::Auth(_)
-                | ListError::Transient(_)
-                | ListError::Denied(_),
-            ) => {
-                let message = "its absence could not be confirmed".to_owned();
-                self.blind.insert((side, node), Problem::Unlisted(message));
-            }
-        }
-    }
-
-    // ---- looking -------------------------------------------------------------------------
-
-    fn look_around(&mut self, commands: &mut Vec<Command>) {
-        for side in Side::BOTH {
-            self.start_look(side);
-            if let Some(look) = self.looks[side as usize].take() {
-                commands.extend(self.advance_look(look));
-            }
-        }
-        // The end of one look may be the begin of the next, also on the other side.
-        for side in Side::BOTH {
-            self.start_look(side);
-            self.hand_out_listings(side, commands);
-        }
-    }
-
-    fn start_look(&mut self, side: Side) {
-        if self.looks[side as usize].is_some() || self.stop.is_some() {
-            return;
-        }
-        let local_first = side == Side::Local || self.looked[Side::Local as usize];
-        if !self.looked[side as usize] {
-            // The ignore rules come from the local side, so it is looked at first.
-            if local_first {
-                self.dirty[side as usize].clear();
-                self.looks[side as usize] =
-                    Some(Look::new(side, Extent::Full, self.now, [NodeId::ROOT]));
-            }
-        } else if self.looked != [true, true] {
-            // The first look at the other side comes first.
-        } else if std::mem::take(&mut self.full_look_wanted[side as usize]) {
-            self.dirty[side as usize].clear();
-            self.looks[side as usize] =
-                Some(Look::new(side, Extent::Full, self.now, [NodeId::ROOT]));
-        } else if !self.dirty[side as usize].is_empty() {
-            let dirty = std::mem::take(&mut self.dirty[side as usize]);
-            let dirs: Vec<NodeId> =
-                dirty.into_iter().filter(|dir| self.trees.has(side, *dir)).collect();
-            if dirs.is_empty() {
-                self.plan_wanted = true;
-                return;
-            }
-            self.looks[side as usize] = Some(Look::new(side, Extent::Some, self.now, dirs));
-        }
-    }
-
-    fn hand_out_listings(&mut self, side: Side, commands: &mut Vec<Command>) {
-        /// Enough to keep disks and connections busy, few enough to keep memory flat.
-        const LISTINGS_MAX: usize = 16;
-        let Some(mut look) = self.looks[side as usize].take() else { return };
-        while look.in_flight() < LISTINGS_MAX {
-            let Some(dir) = look.next_to_list(self.now) else { break };
-            let target = self.locator_in_look(&look, dir);
-            commands.push(Command::List { side, dir, target });
-        }
-        self.looks[side as usize] = Some(look);
     }
 
     // ---- questions ------------------------------------------------------------------------

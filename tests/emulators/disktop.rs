@@ -1083,8 +1083,25 @@ impl DiskTopCloud {
 
     /// Makes a file, or gives one new content; folders above are made. Returns its id.
     pub fn write(&self, path: &str, content: impl Into<Bytes>) -> u64 {
+        DiskTopCloud::put(&mut self.state(), path, content)
+    }
+
+    /// Gives a file a new content, or removes it, if it still is this one: no request comes between.
+    pub fn write_over(&self, path: &str, old: &[u8], new: Option<Bytes>) -> bool {
         let mut state = self.state();
-        let (parent, name) = DiskTopCloud::parent_of(&mut state, path);
+        let now = DiskTopCloud::content_of(&state, path);
+        if now.is_none_or(|now| now != old) {
+            return false;
+        }
+        match new {
+            Some(new) => drop(DiskTopCloud::put(&mut state, path, new)),
+            None => DiskTopCloud::take(&mut state, path),
+        }
+        true
+    }
+
+    fn put(state: &mut State, path: &str, content: impl Into<Bytes>) -> u64 {
+        let (parent, name) = DiskTopCloud::parent_of(state, path);
         let md5 = state.store.put_blob(content.into());
         let kept = state.switches.replacing_keeps_id;
         let plain = Switches {
@@ -1136,9 +1153,12 @@ impl DiskTopCloud {
     }
 
     pub fn remove(&self, path: &str) {
-        let mut state = self.state();
+        DiskTopCloud::take(&mut self.state(), path);
+    }
+
+    fn take(state: &mut State, path: &str) {
         let switches = state.switches.clone();
-        if let Some(id) = DiskTopCloud::find_file(&state, path) {
+        if let Some(id) = DiskTopCloud::find_file(state, path) {
             state.store.delete_file(id, &switches);
             return;
         }
@@ -1149,8 +1169,11 @@ impl DiskTopCloud {
     }
 
     pub fn read(&self, path: &str) -> Option<Bytes> {
-        let state = self.state();
-        let id = DiskTopCloud::find_file(&state, path)?;
+        DiskTopCloud::content_of(&self.state(), path)
+    }
+
+    fn content_of(state: &State, path: &str) -> Option<Bytes> {
+        let id = DiskTopCloud::find_file(state, path)?;
         let file = state.store.files.get(&id)?;
         state.store.blobs.get(&file.md5).cloned()
     }
