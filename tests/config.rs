@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use foldsync::config::units::{DeleteLimit, Rate};
+use foldsync::config::units::{MAX_DELETE, Rate};
 use foldsync::config::{Config, Problem, RemoteKind, RemoteSpec, Severity, TokenCommand, check};
-use foldsync::plan::{ConflictPolicy, Mode};
+use foldsync::plan::{BrakeLimit, ConflictPolicy, Mode};
 use foldsync::tree::RelPath;
 use tempfile::TempDir;
 
@@ -117,7 +117,7 @@ fn every_key_of_the_contract_is_read() {
     assert_eq!((pair.mode, pair.conflict), (Mode::TwoWay, ConflictPolicy::KeepBoth));
     assert_eq!(pair.poll_interval, Duration::from_secs(60));
     assert_eq!(pair.trash_keep, Duration::from_secs(30 * 24 * 3600));
-    assert_eq!(pair.max_delete, DeleteLimit::default());
+    assert_eq!(pair.max_delete, MAX_DELETE);
     assert_eq!(pair.ignore, ["*.tmp"]);
     assert!(!pair.symlinks_follow);
 }
@@ -128,7 +128,8 @@ fn what_is_left_out_has_the_default_of_the_contract() {
     let pair = &config.pairs[0];
     assert_eq!(pair.mode, Mode::TwoWay);
     assert_eq!(pair.settle, Duration::from_secs(2));
-    assert_eq!(pair.max_delete, DeleteLimit { share_percent: Some(25), count: Some(1000) });
+    assert_eq!(pair.max_delete, BrakeLimit { share_percent: Some(25), count: Some(1000) });
+    assert_eq!(pair.max_change, None);
     assert_eq!(pair.remote, RemoteSpec::Dir("/b".into()));
     assert_eq!(config.daemon.log, "info");
     assert_eq!(config.limits.parallel_uploads, 2);
@@ -379,7 +380,18 @@ fn values_in_quotes_are_answered_with_their_grammar() {
 fn a_number_of_deletions_may_stand_without_quotes() {
     let pair = "[[pair]]\nname = \"a\"\nlocal = \"/a\"\nremote = \"dir:/b\"\n";
     let config = good(&format!("{pair}max_delete = 500\n"));
-    assert_eq!(config.pairs[0].max_delete, DeleteLimit { share_percent: None, count: Some(500) });
+    assert_eq!(config.pairs[0].max_delete, BrakeLimit { share_percent: None, count: Some(500) });
+}
+
+#[test]
+fn a_mass_of_edits_is_held_from_a_share_or_a_number_on_or_not_at_all() {
+    let pair = "[[pair]]\nname = \"a\"\nlocal = \"/a\"\nremote = \"dir:/b\"\n";
+    let limit = |text: &str| good(&format!("{pair}max_change = {text}\n")).pairs[0].max_change;
+    let expected = BrakeLimit { share_percent: Some(30), count: Some(500) };
+    assert_eq!(limit("\"30%,500\""), Some(expected));
+    assert_eq!(limit("500"), Some(BrakeLimit { share_percent: None, count: Some(500) }));
+    assert_eq!(limit("\"off\""), None);
+    assert_said(&format!("{pair}max_change = \"some\"\n"), &["`max_change`", "25%"]);
 }
 
 #[test]

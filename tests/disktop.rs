@@ -463,8 +463,17 @@ async fn a_token_that_is_refused_right_after_renewal_ends_the_login() {
     for _ in 0..5 {
         assert_eq!(refused(list(&client.remote).await).kind, ErrorKind::AuthExpired);
     }
-    assert_eq!(cloud.counters().of("list"), 2);
-    assert_eq!(cloud.counters().of("token"), 1);
+    assert_eq!(cloud.counters().of("list"), 3);
+    assert_eq!(cloud.counters().of("token"), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_ends_in_the_moment_after_its_renewal_is_renewed_again() {
+    let cloud = cloud().await;
+    let client = cloud.client("");
+    cloud.fault("list", 0, 2, Fault::refuse(401, r#"{"errno":401,"errmsg":"unauthorized"}"#));
+    assert_eq!(names(&list(&client.remote).await.unwrap()), Vec::<String>::new());
+    assert_eq!(cloud.counters().of("token"), 2);
 }
 
 /// Real time, but nobody waits long.

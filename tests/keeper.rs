@@ -17,7 +17,7 @@ use foldsync::engine::{OpReport, Summary};
 use foldsync::exec::Lanes;
 use foldsync::local::os::{OsFs, OsOptions};
 use foldsync::pair::{PairSettings, Sides};
-use foldsync::plan::{BrakeLimits, ConflictPolicy, Mode};
+use foldsync::plan::{BrakeLimit, BrakeLimits, ConflictPolicy, Mode};
 use foldsync::remote::dir::DirRemote;
 use foldsync::remote::{
     Account, Body, ByteRange, Capabilities, Download, Locator, Outstanding, Page, PageCursor,
@@ -215,7 +215,11 @@ fn settings(database: PathBuf, local_root: PathBuf) -> KeeperSettings {
         pair: PairSettings {
             mode: Mode::TwoWay,
             conflict: ConflictPolicy::KeepBoth,
-            brake: BrakeLimits { share_percent: Some(25), count: Some(1000), lifted: false },
+            brake: BrakeLimits {
+                deletes: BrakeLimit { share_percent: Some(25), count: Some(1000) },
+                changes: BrakeLimit::NONE,
+                lifted: false,
+            },
             ignore: Vec::new(),
             host: "host".to_owned(),
             lanes: Lanes { uploads: 2, downloads: 2, structure: 8 },

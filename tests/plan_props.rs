@@ -3,7 +3,7 @@
 
 mod plan_world;
 
-use foldsync::plan::{Action, BrakeLimits, ConflictPolicy, Mode};
+use foldsync::plan::{Action, BrakeLimit, BrakeLimits, ConflictPolicy, Mode};
 use foldsync::tree::names::{AsciiSet, CaseRule, Known};
 use foldsync::tree::{Kind, NodeId, Side};
 use plan_world::{ALL_DEEDS, Deed, Paths, Random, World, at};
@@ -162,9 +162,19 @@ fn a_brake_lets_no_more_through_than_allowed_until_a_person_approves() {
         grown(&mut world, &mut random, size);
         let count = random.below(4) as u64;
         world.brake = match random.below(3) {
-            0 => BrakeLimits { share_percent: None, count: Some(count), lifted: false },
-            1 => BrakeLimits { share_percent: Some(30), count: None, lifted: false },
-            _ => BrakeLimits { share_percent: None, count: None, lifted: false },
+            0 => BrakeLimits {
+                deletes: BrakeLimit { share_percent: None, count: Some(count) },
+                changes: BrakeLimit::NONE,
+                lifted: false,
+            },
+            1 => BrakeLimits {
+                deletes: BrakeLimit { share_percent: Some(30), count: None },
+                changes: BrakeLimit::NONE,
+                lifted: false,
+            },
+            _ => {
+                BrakeLimits { deletes: BrakeLimit::NONE, changes: BrakeLimit::NONE, lifted: false }
+            }
         };
         for side in Side::BOTH {
             for _ in 0..random.below(8) {
@@ -184,7 +194,7 @@ fn a_brake_lets_no_more_through_than_allowed_until_a_person_approves() {
                     op.side == side && op.action == Action::Delete && is_file && is_free
                 });
                 let deletes = deletes.count() as u64;
-                assert!(world.brake.count.is_none_or(|count| deletes <= count), "{plan:?}");
+                assert!(world.brake.deletes.count.is_none_or(|count| deletes <= count), "{plan:?}");
             }
             let last = world.rest(&mut random);
             let held: Vec<NodeId> = last.brakes.iter().flat_map(|b| b.nodes.clone()).collect();

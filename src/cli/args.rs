@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::config::units::{DeleteLimit, Size, Span};
+use crate::config::units::{Size, Span};
 use crate::daemon::control::Keep;
+use crate::plan::BrakeLimit;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -223,7 +224,7 @@ pub struct SyncArgs {
     pub json: bool,
     /// How many deletions go through without a person: N, N%, or N%,N
     #[arg(long, value_name = "LIMIT")]
-    pub max_delete: Option<DeleteLimit>,
+    pub max_delete: Option<BrakeLimit>,
     /// Stop after that many bytes, such as 10G
     #[arg(long, value_name = "SIZE")]
     pub max_transfer: Option<Size>,

@@ -1,4 +1,4 @@
-//! `held`: the deletions that wait for a person.
+//! `held`: the deletions and changes that wait for a person.
 
 use serde::Serialize;
 
@@ -7,6 +7,7 @@ use super::context::{Context, Pair};
 use super::steer::keeper_of;
 use crate::daemon::control::{Answer, Numbered};
 use crate::exit::{Exit, Failure};
+use crate::plan::BrakeReason;
 use crate::store::{HeldRow, HeldState, Store};
 use crate::text::{Paint, counted, printable};
 
@@ -64,8 +65,9 @@ fn show(id: i64, pair: &OnePair, context: &Context) -> Result<Exit, Failure> {
     }
     if row.state == HeldState::Pending {
         let rest = format!("{}{}", row.id, pair.selector());
+        let back = came_back(&row);
         out.line(format!("let it happen:         foldsync held approve {rest}"));
-        out.line(format!("bring the files back:  foldsync held reject {rest}"));
+        out.line(format!("bring the {back} back:  foldsync held reject {rest}"));
     }
     Ok(Exit::InSync)
 }
@@ -89,7 +91,7 @@ fn answer(id: i64, pair: &OnePair, given: Answer, context: &Context) -> Result<E
     let who = if kept { "the daemon" } else { "the next sync" };
     let what = match given {
         Answer::Approve => format!("{who} carries it out, once"),
-        Answer::Reject => format!("{who} brings the files back"),
+        Answer::Reject => format!("{who} brings the {} back", came_back(&row)),
     };
     context.out.line(format!("#{id} of {}: {} — {what}", pair.name(), state.as_str()));
     Ok(Exit::InSync)
@@ -121,6 +123,14 @@ fn line<'a>(pair: &'a Pair, row: &'a HeldRow) -> Line<'a> {
     }
 }
 
+/// What a rejection brings back.
+fn came_back(row: &HeldRow) -> &'static str {
+    match BrakeReason::from_word(&row.kind) {
+        Some(BrakeReason::TooManyChanges) => "old versions",
+        Some(BrakeReason::TooManyDeletes | BrakeReason::RootEmptied) | None => "files",
+    }
+}
+
 /// What would happen, and which guard keeps it from happening.
 fn sentence(row: &HeldRow) -> String {
     let side = printable(&row.side);
@@ -129,8 +139,12 @@ fn sentence(row: &HeldRow) -> String {
             "the {side} folder is not the one that was synced; approving merges both sides"
         );
     }
+    let what = match BrakeReason::from_word(&row.kind) {
+        Some(BrakeReason::TooManyChanges) => "replace",
+        Some(BrakeReason::TooManyDeletes | BrakeReason::RootEmptied) | None => "delete",
+    };
     format!(
-        "would delete {} on the {side} side ({})",
+        "would {what} {} on the {side} side ({})",
         counted(row.files, "file"),
         printable(&row.kind)
     )

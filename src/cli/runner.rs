@@ -12,7 +12,6 @@ use super::interrupt::Interrupt;
 use super::last_run::LastRun;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::RemoteSpec;
-use crate::config::units::DeleteLimit;
 use crate::daemon::lock::{LockError, PairLock};
 use crate::drive::Observer;
 use crate::engine::{Fatal, Stop, Summary};
@@ -22,14 +21,14 @@ use crate::exit::{Exit, Failure};
 use crate::local::os::{OsFs, OsOptions};
 use crate::local::root::{OpenError, Symlinks};
 use crate::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
-use crate::plan::BrakeLimits;
+use crate::plan::{BrakeLimit, BrakeLimits};
 use crate::remote::Remote;
 use crate::text::printable;
 
 /// What a command adds to the configuration of a pair.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extras {
-    pub(super) max_delete: Option<DeleteLimit>,
+    pub(super) max_delete: Option<BrakeLimit>,
     pub(super) max_transfer: Option<u64>,
     pub(super) max_duration: Option<std::time::Duration>,
     pub(super) force: bool,
@@ -49,13 +48,12 @@ const STRUCTURE_LANES: usize = 8;
 
 impl Pair {
     pub(super) fn settings(&self, extras: &Extras) -> PairSettings {
-        let limit = extras.max_delete.unwrap_or(self.config.max_delete);
         PairSettings {
             mode: self.config.mode,
             conflict: self.config.conflict,
             brake: BrakeLimits {
-                share_percent: limit.share_percent,
-                count: limit.count,
+                deletes: extras.max_delete.unwrap_or(self.config.max_delete),
+                changes: self.config.max_change.unwrap_or(BrakeLimit::NONE),
                 lifted: extras.force,
             },
             ignore: self.config.ignore.clone(),

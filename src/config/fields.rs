@@ -9,9 +9,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{is_secret, nearest, one_of};
-use super::units::{DeleteLimit, Span};
+use super::units::Span;
 use super::{Problem, TokenCommand};
 use crate::daemon::hooks::Target;
+use crate::plan::BrakeLimit;
 
 type Value<'d> = &'d Spanned<DeValue<'d>>;
 
@@ -117,12 +118,24 @@ impl<'d, 'p> Fields<'d, 'p> {
     }
 
     /// Text, or a bare number for the number alone.
-    pub(super) fn delete_limit(&mut self, key: &'static str) -> Option<DeleteLimit> {
+    pub(super) fn brake_limit(&mut self, key: &'static str) -> Option<BrakeLimit> {
         if self.value(key)?.get_ref().is_integer() {
             let count = u64::try_from(self.integer(key, 0..=i64::MAX)?).ok();
-            return Some(DeleteLimit { share_percent: None, count });
+            return Some(BrakeLimit { share_percent: None, count });
         }
         self.parsed(key)
+    }
+
+    /// The same, or `off`: `Some(None)`.
+    pub(super) fn brake_limit_or_off(&mut self, key: &'static str) -> Option<Option<BrakeLimit>> {
+        if self.is_off(key)? {
+            return Some(None);
+        }
+        self.brake_limit(key).map(Some)
+    }
+
+    fn is_off(&mut self, key: &'static str) -> Option<bool> {
+        Some(self.value(key)?.get_ref().as_str() == Some("off"))
     }
 
     pub(super) fn word<T: Clone>(
@@ -254,7 +267,7 @@ impl<'d, 'p> Fields<'d, 'p> {
         key: &'static str,
         seconds_min: u64,
     ) -> Option<Option<Duration>> {
-        if self.value(key)?.get_ref().as_str() == Some("off") {
+        if self.is_off(key)? {
             return Some(None);
         }
         self.span(key, seconds_min).map(Some)

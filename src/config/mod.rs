@@ -18,12 +18,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::plan::{ConflictPolicy, Mode};
+use crate::plan::{BrakeLimit, ConflictPolicy, Mode};
 use crate::tree::RelPath;
 
 pub use hooks::HookSet;
 pub use problem::{Problem, Severity, Source};
-use units::{DeleteLimit, Timetable};
+use units::{MAX_DELETE, Timetable};
 
 /// The words of `mode`, in the order in which they are offered.
 pub const MODES: [(&str, Mode); 5] = [
@@ -251,7 +251,9 @@ pub struct PairConfig {
     pub settle: Duration,
     pub ignore: Vec<String>,
     pub conflict: ConflictPolicy,
-    pub max_delete: DeleteLimit,
+    pub max_delete: BrakeLimit,
+    /// `None`: a mass of edits is not held.
+    pub max_change: Option<BrakeLimit>,
     pub trash_keep: Duration,
     pub symlinks_follow: bool,
     /// The file's hooks with this pair's own on top.
@@ -273,7 +275,8 @@ impl PairConfig {
             settle: Duration::from_secs(2),
             ignore: Vec::new(),
             conflict: ConflictPolicy::KeepBoth,
-            max_delete: DeleteLimit::default(),
+            max_delete: MAX_DELETE,
+            max_change: None,
             trash_keep: Duration::from_secs(30 * 24 * 3600),
             symlinks_follow: false,
             hooks: HookSet::default(),

@@ -237,7 +237,8 @@ fn read_pair(
     pair.settle = fields.span("settle", 0).unwrap_or(pair.settle);
     pair.trash_keep = fields.span("trash_keep", 0).unwrap_or(pair.trash_keep);
     pair.ignore = fields.texts("ignore").unwrap_or_default();
-    pair.max_delete = fields.delete_limit("max_delete").unwrap_or(pair.max_delete);
+    pair.max_delete = fields.brake_limit("max_delete").unwrap_or(pair.max_delete);
+    pair.max_change = fields.brake_limit_or_off("max_change").unwrap_or(pair.max_change);
     pair.symlinks_follow =
         fields.word("symlinks", &[("skip", false), ("follow", true)]).unwrap_or(false);
     let own_hooks = fields.table("hooks");

@@ -128,6 +128,8 @@ fn pair_table(out: &mut Table, pair: &PairConfig) {
     out.texts("ignore", &pair.ignore);
     out.text("conflict", word_of(&CONFLICT_POLICIES, &pair.conflict));
     out.text("max_delete", &pair.max_delete.to_string());
+    let off = || "off".to_owned();
+    out.text("max_change", &pair.max_change.map_or_else(off, |limit| limit.to_string()));
     out.text("trash_keep", &Span(pair.trash_keep).to_string());
     out.text("symlinks", if pair.symlinks_follow { "follow" } else { "skip" });
 }

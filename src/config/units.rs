@@ -9,6 +9,8 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::plan::BrakeLimit;
+
 const KIB: u64 = 1024;
 
 /// What a unit letter multiplies by; all units are powers of 1024.
@@ -259,32 +261,20 @@ impl fmt::Display for Span {
     }
 }
 
-/// `max_delete`: the share and the number of deletions that go through without a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeleteLimit {
-    pub share_percent: Option<u32>,
-    pub count: Option<u64>,
-}
+/// What `max_delete` is where nothing is said: the contract's.
+pub const MAX_DELETE: BrakeLimit = BrakeLimit { share_percent: Some(25), count: Some(FILES_MAX) };
+/// The number that holds where only a share is given.
+const FILES_MAX: u64 = 1000;
 
-impl DeleteLimit {
-    /// The number that holds where only a share is given.
-    pub const COUNT: u64 = 1000;
-}
-
-impl Default for DeleteLimit {
-    fn default() -> DeleteLimit {
-        DeleteLimit { share_percent: Some(25), count: Some(DeleteLimit::COUNT) }
-    }
-}
-
-impl FromStr for DeleteLimit {
+/// `max_delete` and `max_change`.
+impl FromStr for BrakeLimit {
     type Err = String;
 
     /// `N%` (and the default number), `N` (and no share), or both: `25%,500`.
-    fn from_str(text: &str) -> Result<DeleteLimit, String> {
+    fn from_str(text: &str) -> Result<BrakeLimit, String> {
         let bad = || {
             format!(
-                "`{text}` is not a limit of deletions: write a share such as 25%, a number such as 1000, or both as 25%,1000"
+                "`{text}` is not a limit: write a share such as 25%, a number such as 1000, or both as 25%,1000"
             )
         };
         let (mut share, mut count) = (None, None);
@@ -305,17 +295,17 @@ impl FromStr for DeleteLimit {
         }
         match (share, count) {
             (None, None) => Err(bad()),
-            (Some(_), None) => Ok(DeleteLimit { share_percent: share, count: Some(Self::COUNT) }),
-            (_, Some(_)) => Ok(DeleteLimit { share_percent: share, count }),
+            (Some(_), None) => Ok(BrakeLimit { share_percent: share, count: Some(FILES_MAX) }),
+            (_, Some(_)) => Ok(BrakeLimit { share_percent: share, count }),
         }
     }
 }
 
-impl fmt::Display for DeleteLimit {
+impl fmt::Display for BrakeLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.share_percent, self.count) {
             (Some(share), None) => write!(f, "{share}%"),
-            (Some(share), Some(DeleteLimit::COUNT)) => write!(f, "{share}%"),
+            (Some(share), Some(FILES_MAX)) => write!(f, "{share}%"),
             (Some(share), Some(count)) => write!(f, "{share}%,{count}"),
             (None, Some(count)) => write!(f, "{count}"),
             (None, None) => f.write_str("100%"),
@@ -443,11 +433,11 @@ mod tests {
 
     #[test]
     fn a_share_alone_keeps_the_default_number_and_a_number_alone_has_no_share() {
-        assert_eq!("25%".parse(), Ok(DeleteLimit::default()));
-        assert_eq!("500".parse(), Ok(DeleteLimit { share_percent: None, count: Some(500) }));
-        assert_eq!("10%,50".parse(), Ok(DeleteLimit { share_percent: Some(10), count: Some(50) }));
+        assert_eq!("25%".parse(), Ok(MAX_DELETE));
+        assert_eq!("500".parse(), Ok(BrakeLimit { share_percent: None, count: Some(500) }));
+        assert_eq!("10%,50".parse(), Ok(BrakeLimit { share_percent: Some(10), count: Some(50) }));
         for text in ["", "%", "101%", "many", "5%,6%", "1,2", "-1"] {
-            assert!(text.parse::<DeleteLimit>().is_err(), "{text}");
+            assert!(text.parse::<BrakeLimit>().is_err(), "{text}");
         }
     }
 }

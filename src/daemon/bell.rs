@@ -116,7 +116,7 @@ impl Bell {
             State::AuthExpired => Occasion::OnAuthExpired,
             State::Error => Occasion::OnError,
             // A guard that leaves nothing to approve, such as a disk that is not there.
-            State::Held if status.held.is_empty() => Occasion::OnHold,
+            State::Held if status.held.is_empty() || status.message.is_some() => Occasion::OnHold,
             State::Held
             | State::Idle
             | State::Scanning
@@ -232,11 +232,8 @@ fn keys(held: &[HeldItem]) -> BTreeSet<(i64, Moment)> {
 }
 
 fn hold_message(held: &HeldItem) -> String {
-    let what = match held.count {
-        0 => held.kind.clone(),
-        files => format!("{} ({})", counted(files, "deletion"), held.kind),
-    };
-    format!("held: {what}. Approve with: foldsync held show {}", held.id)
+    let (what, kind, id) = (held.what(), &held.kind, held.id);
+    format!("held: {what} ({kind}). Approve with: foldsync held show {id}")
 }
 
 fn silence_message(silent: Duration) -> String {

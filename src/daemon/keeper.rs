@@ -175,6 +175,10 @@ impl Keeper {
                         wait = RETRY_MIN;
                         self.refused = None;
                     }
+                    if self.refused.as_ref().is_none_or(|before| before.state != refusal.state) {
+                        // Another kind of trouble may be over as soon as it came.
+                        wait = RETRY_MIN;
+                    }
                     let wait_max = self.wait_max(refusal.state);
                     self.tell_refusal(refusal);
                     self.answer_flushes();

@@ -13,8 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::clock::Timestamp;
 use crate::engine::report::{OpKind, OpResult};
 use crate::exit::Exit;
-use crate::plan::Mode;
+use crate::plan::{BrakeReason, Mode};
 use crate::store::{FailureRow, HeldRow};
+use crate::text::counted;
 
 pub use block::{block, one_line};
 pub use metrics::metrics;
@@ -216,6 +217,19 @@ pub struct HeldItem {
     /// Files.
     pub count: u64,
     pub created: Moment,
+}
+
+impl HeldItem {
+    /// `143 deletes`, `12 changes`, or `1 question` where it is not about files.
+    pub fn what(&self) -> String {
+        match BrakeReason::from_word(&self.kind) {
+            Some(BrakeReason::TooManyChanges) => counted(self.count, "change"),
+            Some(BrakeReason::TooManyDeletes | BrakeReason::RootEmptied) => {
+                counted(self.count, "delete")
+            }
+            None => counted(1, "question"),
+        }
+    }
 }
 
 impl From<HeldRow> for HeldItem {

@@ -63,12 +63,13 @@ impl Engine {
                 &Constraints {
                     busy: &busy,
                     approved: &self.approved,
+                    chosen: &self.chosen,
                     local_names: &self.settings.local_names,
                     remote_names: &self.settings.remote_names,
                     mode: self.settings.mode,
                     conflict: self.settings.conflict,
                     brake: &self.settings.brake,
-                    recent_deletes: self.recent_deletes,
+                    recent: self.recent,
                     conflict_mark: &mark,
                 },
             );

@@ -257,8 +257,13 @@ impl Engine {
 
     pub(super) fn publish(&mut self, flight: &Flight, report: OpReport) {
         let done = report.result != OpResult::Failed;
-        if done && report.op == OpKind::Delete && !self.approved.contains(&flight.op.node) {
-            self.recent_deletes[report.side as usize] += 1;
+        if done && !self.approved.contains(&flight.op.node) {
+            let recent = &mut self.recent[report.side as usize];
+            match (report.op, report.why) {
+                (OpKind::Delete, _) => recent.deletes += 1,
+                (OpKind::Upload | OpKind::Download, Why::Edited(_)) => recent.changes += 1,
+                (_, _) => {}
+            }
         }
         self.totals.add(&report);
         if report.op.is_visible() {

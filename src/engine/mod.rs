@@ -1,6 +1,6 @@
 //! The control core: events in, commands out. One thread, no I/O but the store, no clock, no async.
 //!
-//! The life of a change: a *look* lists folders (`look`, `ingest`) and edits the trees; the planner
+//! The life of a change: a *look* lists folders (`look`, `looking`, `ingest`) and edits the trees; the planner
 //! says what can be done; `dispatch` journals operations and hands them out; `finish` folds their
 //! outcomes back in; `retry` decides about failures. When nothing is left, the pair is in sync.
 
@@ -26,9 +26,9 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::local::SkipReason;
 use crate::local::ignore::Rules;
-use crate::plan::{BrakeLimits, ConflictPolicy, Mode, Op, Plan};
+use crate::plan::{BrakeLimit, BrakeLimits, BrakeReason, ConflictPolicy, Mode, Op, Plan, Recent};
 use crate::remote::{Locator, NameRules};
-use crate::store::{HeldState, Intent, NewHistory, Racy, SavedSession, Store, StoreError};
+use crate::store::{HeldRow, HeldState, Intent, NewHistory, Racy, SavedSession, Store, StoreError};
 use crate::tree::{HashAlgo, ItemId, NodeId, Placement, RelPath, Side, Trees};
 
 pub use dispatch::{park_name, part_key, stage_key};
@@ -45,6 +45,9 @@ use sweep::Sweep;
 pub use sweep::SweepSettings;
 use watchful::Unsettled;
 pub use watchful::{Activity, LARGE_BYTES, LookAt, Pending, Records, Sight};
+
+/// In `meta`: when a person last let a mass of deletions or changes happen, in seconds.
+const GUARDS_LIFTED_AT: &str = "guards_lifted_at";
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]
@@ -195,8 +198,10 @@ pub struct Engine {
     /// Sides without room: nothing more is written there in this run.
     full: [bool; 2],
     approved: HashSet<NodeId>,
-    /// Files deleted on each side in the last day, but for approved ones.
-    recent_deletes: [u64; 2],
+    /// Files of which a person chose that side's version.
+    chosen: HashMap<NodeId, Side>,
+    /// By side, but for what a person approved.
+    recent: [Recent; 2],
     last_plan: Plan,
     /// In a plan: the moves so far, each from where to where.
     pretended_moves: Vec<(Side, RelPath, RelPath)>,
@@ -267,7 +272,8 @@ impl Engine {
             recalled: Vec::new(),
             full: [false, false],
             approved: HashSet::new(),
-            recent_deletes: [0, 0],
+            chosen: HashMap::new(),
+            recent: Default::default(),
             last_plan: Plan::default(),
             pretended_moves: Vec::new(),
             blocked_ops: Vec::new(),
@@ -280,7 +286,7 @@ impl Engine {
         engine.parts = kept_parts(&engine.store)?.into_iter().collect();
         engine.recall_intents()?;
         engine.recall_decisions()?;
-        engine.recall_deletes()?;
+        engine.recall_recent()?;
         Ok(engine)
     }
 
@@ -458,35 +464,38 @@ impl Engine {
         }
     }
 
-    /// The deletions of the last day, since a person last allowed many.
-    fn recall_deletes(&mut self) -> Result<(), Fatal> {
-        const DAY_S: i64 = 24 * 3600;
-        let allowed = self.store.meta("deletes_allowed_at")?.and_then(|at| at.parse().ok());
-        let since = (self.now.seconds() - DAY_S).max(allowed.unwrap_or(i64::MIN));
+    /// What happened to many files lately, since a person last allowed such a thing.
+    fn recall_recent(&mut self) -> Result<(), Fatal> {
+        const HOUR_S: i64 = 3600;
+        let allowed = self.store.meta(GUARDS_LIFTED_AT)?.and_then(|at| at.parse().ok());
+        let within = |span_s: i64| {
+            let since = (self.now.seconds() - span_s).max(allowed.unwrap_or(i64::MIN));
+            Timestamp::from_seconds(since)
+        };
+        let (day, hour) = (within(24 * HOUR_S), within(HOUR_S));
         for side in Side::BOTH {
-            let since = Timestamp::from_seconds(since);
-            self.recent_deletes[side as usize] =
-                self.store.deletes_since(&side.to_string(), since)?;
+            let word = side.to_string();
+            let deletes = self.store.deletes_since(&word, day)?;
+            let changes = match self.settings.brake.changes {
+                BrakeLimit::NONE => 0,
+                BrakeLimit { .. } => self.store.changes_since(&word, hour)?,
+            };
+            self.recent[side as usize] = Recent { deletes, changes };
         }
         Ok(())
     }
 
-    /// What people decided since the last run: deletions approved or rejected.
+    /// What people decided since the last run: what a guard held is approved or rejected.
     fn recall_decisions(&mut self) -> Result<(), Fatal> {
         let rows = self.store.held(&[HeldState::Approved, HeldState::Rejected])?;
+        let mut rejected = Vec::new();
         for row in &rows {
-            match row.state {
-                HeldState::Rejected => {
-                    // Without a base the deletion never happened: what is left is new again.
-                    row.nodes.iter().for_each(|node| self.trees.set_base(*node, None));
-                }
-                HeldState::Approved | HeldState::Pending | HeldState::Done => {
-                    self.approved.extend(row.nodes.iter().copied());
-                }
+            if row.state != HeldState::Rejected {
+                self.approved.extend(&row.nodes);
+            } else if self.reject(row) {
+                rejected.push(row.id);
             }
         }
-        let rejected: Vec<i64> =
-            rows.iter().filter(|r| r.state == HeldState::Rejected).map(|r| r.id).collect();
         let trees = &mut self.trees;
         let touched = trees.take_touched();
         if !rejected.is_empty() {
@@ -496,5 +505,20 @@ impl Engine {
             })?;
         }
         Ok(())
+    }
+
+    /// What was to be deleted is brought back; of what was to be replaced, the version that was to go
+    /// is brought to the other side. Says whether nothing is left to do about it.
+    fn reject(&mut self, row: &HeldRow) -> bool {
+        if row.kind != BrakeReason::TooManyChanges.word() {
+            // Without a base the deletion never happened: what is left is new again.
+            row.nodes.iter().for_each(|node| self.trees.set_base(*node, None));
+            return true;
+        }
+        let side = Side::BOTH.into_iter().find(|side| side.to_string() == row.side);
+        self.chosen.extend(row.nodes.iter().filter_map(|node| Some((*node, side?))));
+        // To take back many edits is to make as many.
+        self.approved.extend(&row.nodes);
+        false
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::FailureKind;
 use super::retry::Trouble;
-use super::{Engine, Fatal, Problem};
+use super::{Engine, Fatal, GUARDS_LIFTED_AT, Problem};
 use crate::local::SkipReason;
 use crate::plan::{Action, HoldReason, Op, Why};
 use crate::store::{ConflictFate, FailureRow, HeldRow, HeldState, NewHeld};
@@ -207,6 +207,7 @@ impl fmt::Display for Why {
             }
             Why::NeededByContent => f.write_str("needed by what is kept in it"),
             Why::NameTaken => f.write_str("something else has the name"),
+            Why::Chosen => f.write_str("the other version was rejected"),
             Why::Mirrored => f.write_str("made like the source again"),
             Why::Compare => f.write_str("to compare the two sides"),
         }
@@ -253,15 +254,13 @@ impl Engine {
         let failures = self.failures();
         let held = self.held_rows();
         let resolved = self.resolved_conflicts()?;
-        // What was approved while this cycle was under way waits for the next one.
-        let was_known = |row: &HeldRow| row.nodes.iter().all(|node| self.approved.contains(node));
-        let approved = self.store.held(&[HeldState::Approved])?.into_iter();
-        let done: Vec<i64> = approved.filter(was_known).map(|row| row.id).collect();
+        let decided = self.store.held(&[HeldState::Approved, HeldState::Rejected])?.into_iter();
+        let done: Vec<i64> = decided.filter(|row| self.is_done_with(row)).map(|r| r.id).collect();
         let now = self.now;
         let allowed = self.settings.brake.lifted || !done.is_empty();
         self.store.write(|tx| {
             if allowed {
-                tx.set_meta("deletes_allowed_at", &(now.seconds() + 1).to_string())?;
+                tx.set_meta(GUARDS_LIFTED_AT, &(now.seconds() + 1).to_string())?;
             }
             tx.set_failures(&failures)?;
             tx.set_pending(&held, now)?;
@@ -290,6 +289,14 @@ impl Engine {
             files,
             bytes,
         })
+    }
+
+    /// Whether a decision needs no further cycle. What was decided while this one was under way waits
+    /// for the next, and a choice of versions until they are equal.
+    fn is_done_with(&self, row: &HeldRow) -> bool {
+        let was_known = row.nodes.iter().all(|node| self.approved.contains(node));
+        let is_open = |node: &NodeId| self.trees.divergent().contains(node);
+        was_known && (row.state == HeldState::Approved || !row.nodes.iter().any(is_open))
     }
 
     pub(super) fn failures(&self) -> Vec<FailureRow> {
@@ -321,10 +328,7 @@ impl Engine {
 
     fn held_rows(&self) -> Vec<NewHeld> {
         let rows = self.last_plan.brakes.iter().map(|brake| NewHeld {
-            kind: match brake.reason {
-                crate::plan::BrakeReason::TooManyDeletes => "too-many-deletes".to_owned(),
-                crate::plan::BrakeReason::RootEmptied => "root-emptied".to_owned(),
-            },
+            kind: brake.reason.word().to_owned(),
             side: brake.side.to_string(),
             files: brake.files,
             nodes: brake.nodes.iter().copied().collect(),

@@ -157,10 +157,11 @@ impl Engine {
 
     /// Starts over with what failed, after a rest, and takes in what a person decided meanwhile.
     pub fn begin_cycle(&mut self) -> Result<(), Fatal> {
-        // An approval is for one cycle, and the day that the slow-delete guard looks at moves on.
+        // An approval is for one cycle, and the time that the guards look back at moves on.
         self.approved.clear();
+        self.chosen.clear();
         self.recall_decisions()?;
-        self.recall_deletes()?;
+        self.recall_recent()?;
         self.troubles.retain(|_, trouble| trouble.retry_at.is_some());
         self.attempts.clear();
         self.changes.clear();

@@ -1,26 +1,29 @@
-//! Holds back deletions that look like an accident: too many, or a whole root.
+//! Holds back what looks like an accident: too many deletions, an emptied root, and, where a person
+//! asked for that, too many replaced contents.
 //!
-//! Counts everything that is to be gone, not only what could be deleted now, so that a large
-//! deletion cannot slip through in portions. Moves are not deletions here by construction.
+//! Counts everything that is to be gone or replaced, not only what could be done now, so that a mass
+//! cannot slip through in portions. Moves are neither by construction.
 
 use crate::tree::{Kind, NodeId, Side};
 
-use super::target::Target;
-use super::{Brake, BrakeReason};
+use super::target::{Bytes, Target};
+use super::{Brake, BrakeLimit, BrakeReason};
 
 /// Below this number of files no share is too large.
 const FILES_MIN: u64 = 10;
-/// Below this number, earlier deletions are not counted in: a small tree may change a lot in a day.
+/// Below this number, earlier deletions or changes are not counted in: a small tree may change a lot
+/// in a day.
 const RECENT_MIN: u64 = 100;
 
 pub(super) fn brakes(target: &Target<'_>) -> Vec<Brake> {
     if target.constraints.brake.lifted {
         return Vec::new();
     }
-    target.acting().iter().filter_map(|side| brake(target, *side)).collect()
+    let sides = target.acting().iter();
+    sides.flat_map(|side| [deletes(target, *side), changes(target, *side)]).flatten().collect()
 }
 
-fn brake(target: &Target<'_>, side: Side) -> Option<Brake> {
+fn deletes(target: &Target<'_>, side: Side) -> Option<Brake> {
     let trees = target.trees;
     let is_doomed = |id: &NodeId| trees.facet(side, *id).is_some();
     let nodes: Vec<NodeId> = target
@@ -31,9 +34,12 @@ fn brake(target: &Target<'_>, side: Side) -> Option<Brake> {
         .filter(is_doomed)
         .collect();
     let files = nodes.iter().filter(|id| trees.kind(**id) == Kind::File).count() as u64;
+    let recent = target.constraints.recent[side as usize].deletes;
+    // What was deleted is not in base any more. SF-15
+    let base = trees.base_files();
     let reason = if is_root_emptied(target, side.other(), &nodes) {
         BrakeReason::RootEmptied
-    } else if is_too_many(target, side, files) {
+    } else if is_too_many(target.constraints.brake.deletes, files, base, recent, base + recent) {
         BrakeReason::TooManyDeletes
     } else {
         return None;
@@ -41,23 +47,52 @@ fn brake(target: &Target<'_>, side: Side) -> Option<Brake> {
     Some(Brake { side, reason, nodes, files })
 }
 
-fn is_too_many(target: &Target<'_>, side: Side, files: u64) -> bool {
-    let base = target.trees.base_files();
-    if exceeds(target, files, base) {
-        return true;
+/// Contents that would be replaced by an edit of the other side. SF-11, CR-26
+fn changes(target: &Target<'_>, side: Side) -> Option<Brake> {
+    let limit = target.constraints.brake.changes;
+    if limit == BrakeLimit::NONE {
+        return None;
     }
-    // SF-15: the same in small portions.
-    let recent = target.constraints.recent_deletes[side as usize];
-    files > 0 && files + recent >= RECENT_MIN && exceeds(target, files + recent, base + recent)
+    let trees = target.trees;
+    let is_replaced = |id: &NodeId| trees.facet(side, *id).is_some() && trees.base(*id).is_some();
+    let nodes: Vec<NodeId> = target
+        .goals()
+        .filter(|(id, goal)| {
+            goal.bytes == Bytes::Take(side.other()) && !target.constraints.approved.contains(id)
+        })
+        .map(|(id, _)| id)
+        .filter(is_replaced)
+        .collect();
+    let files = nodes.len() as u64;
+    let recent = target.constraints.recent[side as usize].changes;
+    let base = trees.base_files();
+    is_too_many(limit, files, base, recent, base).then_some(Brake {
+        side,
+        reason: BrakeReason::TooManyChanges,
+        nodes,
+        files,
+    })
 }
 
-fn exceeds(target: &Target<'_>, files: u64, base: u64) -> bool {
-    let limits = target.constraints.brake;
+/// Whether `files` of `base` are too many, or are with the `recent` ones, of `base_with_recent`.
+fn is_too_many(
+    limit: BrakeLimit,
+    files: u64,
+    base: u64,
+    recent: u64,
+    base_with_recent: u64,
+) -> bool {
+    let all = files + recent;
+    exceeds(limit, files, base)
+        || (files > 0 && all >= RECENT_MIN && exceeds(limit, all, base_with_recent))
+}
+
+fn exceeds(limit: BrakeLimit, files: u64, base: u64) -> bool {
     let base = u128::from(base);
-    let over_share = limits.share_percent.is_some_and(|percent| {
+    let over_share = limit.share_percent.is_some_and(|percent| {
         files >= FILES_MIN && u128::from(files) * 100 > base * u128::from(percent)
     });
-    over_share || limits.count.is_some_and(|count| files > count)
+    over_share || limit.count.is_some_and(|count| files > count)
 }
 
 /// Whether `emptied` has nothing left at its root, where base has several entries.

@@ -52,7 +52,8 @@ fn fate(
             deleted_elsewhere(base, remote, Side::Remote, || carried.by(Side::Remote, id))
         }
         (base, Some(local), Some(remote)) => {
-            Some(two_sided(base, local, remote, constraints.conflict))
+            let chosen = constraints.chosen.get(&id).copied();
+            Some(two_sided(base, local, remote, constraints.conflict, chosen))
         }
     }
 }
@@ -95,6 +96,7 @@ fn two_sided(
     local: &Facet,
     remote: &Facet,
     policy: ConflictPolicy,
+    chosen: Option<Side>,
 ) -> Goal {
     let moved = |facet: &Facet| base.is_none_or(|base| facet.at() != &base.at);
     let (at, claim) = match (moved(local), moved(remote)) {
@@ -104,11 +106,12 @@ fn two_sided(
     };
     let mut goal = Goal::new(at, claim);
     let in_place = !moved(local) && !moved(remote);
-    match content(base, local.content(), remote.content(), in_place) {
-        Verdict::Agreed => {}
-        Verdict::Take(side) => goal.bytes = Bytes::Take(side),
-        Verdict::Learn(side) => goal.stance = Stance::Learn(side),
-        Verdict::Conflict => goal.bytes = settle_conflict(policy, local, remote),
+    match (content(base, local.content(), remote.content(), in_place), chosen) {
+        (Verdict::Agreed, _) => {}
+        (Verdict::Take(_) | Verdict::Conflict, Some(side)) => goal.bytes = Bytes::Take(side),
+        (Verdict::Take(side), None) => goal.bytes = Bytes::Take(side),
+        (Verdict::Learn(side), _) => goal.stance = Stance::Learn(side),
+        (Verdict::Conflict, None) => goal.bytes = settle_conflict(policy, local, remote),
     }
     goal
 }

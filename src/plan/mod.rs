@@ -14,7 +14,7 @@ mod repair;
 mod target;
 mod why;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,15 +63,37 @@ pub enum ConflictPolicy {
     Remote,
 }
 
-/// `max_delete`: how many deletions on one side go through without a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrakeLimits {
-    /// Percent of the files in base; applies from 10 deletions up. `None`: no share.
+/// How many files on one side may be affected without a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrakeLimit {
+    /// Percent of the files in base; applies from 10 files up. `None`: no share.
     pub share_percent: Option<u32>,
     /// `None`: no number.
     pub count: Option<u64>,
-    /// `--force`: the guard is lifted for this run.
+}
+
+impl BrakeLimit {
+    pub const NONE: BrakeLimit = BrakeLimit { share_percent: None, count: None };
+}
+
+/// The guards against what looks like an accident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrakeLimits {
+    /// `max_delete`.
+    pub deletes: BrakeLimit,
+    /// `max_change`: files whose content is replaced.
+    pub changes: BrakeLimit,
+    /// `--force`: the guards are lifted for this run.
     pub lifted: bool,
+}
+
+/// What already happened to the files of one side, and no person approved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recent {
+    /// Deleted in the last day.
+    pub deletes: u64,
+    /// Replaced in the last hour.
+    pub changes: u64,
 }
 
 /// What the planner must respect beside the trees.
@@ -80,16 +102,17 @@ pub struct Constraints<'a> {
     /// Takes part in the merge (it occupies names) but gets no operation: an open intent, an
     /// unconfirmed absence, an unreadable folder above, a failure waiting for its next try.
     pub busy: &'a HashSet<NodeId>,
-    /// Deletions that a person approved.
+    /// Deletions and replacements that a person approved.
     pub approved: &'a HashSet<NodeId>,
+    /// Files of which a person chose that side's content.
+    pub chosen: &'a HashMap<NodeId, Side>,
     pub local_names: &'a NameRules,
     pub remote_names: &'a NameRules,
     pub mode: Mode,
     pub conflict: ConflictPolicy,
     pub brake: &'a BrakeLimits,
-    /// Files that were deleted on each side in the last day, by side: a slow mass deletion is one
-    /// too. Without those that a person approved.
-    pub recent_deletes: [u64; 2],
+    /// By side: what comes bit by bit is a mass, too.
+    pub recent: [Recent; 2],
     /// What conflict copies are marked with: `YYYYMMDD-HHMMSS-HOST`.
     pub conflict_mark: &'a str,
 }

@@ -52,6 +52,8 @@ pub enum Why {
     NeededByContent,
     /// Something else has, or is about to have, this name.
     NameTaken,
+    /// A person rejected the other version.
+    Chosen,
     /// One-way mode: the destination is made like the source again.
     Mirrored,
     /// The two sides may be equal; reading will tell.
@@ -91,22 +93,42 @@ pub struct Hold {
     pub reason: HoldReason,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BrakeReason {
     /// More than the allowed share of the files, or more than the allowed number.
     TooManyDeletes,
     /// The other side's root lost all its entries.
     RootEmptied,
+    /// More files than allowed would get another content.
+    TooManyChanges,
 }
 
-/// Deletions on one side that a person must approve first.
+impl BrakeReason {
+    pub const ALL: [BrakeReason; 3] =
+        [BrakeReason::TooManyDeletes, BrakeReason::RootEmptied, BrakeReason::TooManyChanges];
+
+    /// As it is recorded and told.
+    pub fn word(self) -> &'static str {
+        match self {
+            BrakeReason::TooManyDeletes => "too-many-deletes",
+            BrakeReason::RootEmptied => "root-emptied",
+            BrakeReason::TooManyChanges => "too-many-changes",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<BrakeReason> {
+        BrakeReason::ALL.into_iter().find(|reason| reason.word() == word)
+    }
+}
+
+/// Deletions or replacements on one side that a person must approve first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Brake {
-    /// The side on which the deletions would happen.
+    /// The side on which it would happen.
     pub side: Side,
     pub reason: BrakeReason,
-    /// Everything that would be deleted, files and folders, sorted: what an approval covers.
+    /// Everything that would be deleted or replaced, files and folders, sorted: what an approval
+    /// covers.
     pub nodes: Vec<NodeId>,
     pub files: u64,
 }

@@ -5,9 +5,13 @@ use crate::tree::names::{AsciiSet, CaseRule, Known, NameProblem};
 use crate::tree::{Content, ContentHash, Digest, Facet, ItemId, Kind, Name, Placement, Rev};
 
 const ROOT: NodeId = NodeId::ROOT;
-const NO_LIMITS: BrakeLimits = BrakeLimits { share_percent: None, count: None, lifted: true };
-const DEFAULT_LIMITS: BrakeLimits =
-    BrakeLimits { share_percent: Some(25), count: Some(1000), lifted: false };
+const NO_LIMITS: BrakeLimits =
+    BrakeLimits { deletes: BrakeLimit::NONE, changes: BrakeLimit::NONE, lifted: true };
+const DEFAULT_LIMITS: BrakeLimits = BrakeLimits {
+    deletes: BrakeLimit { share_percent: Some(25), count: Some(1000) },
+    changes: BrakeLimit::NONE,
+    lifted: false,
+};
 
 fn at(parent: NodeId, name: &str) -> Placement {
     Placement { parent, name: Name::new(name).unwrap() }
@@ -22,11 +26,12 @@ struct Pair {
     trees: Trees,
     busy: HashSet<NodeId>,
     approved: HashSet<NodeId>,
+    chosen: HashMap<NodeId, Side>,
     names: [NameRules; 2],
     mode: Mode,
     conflict: ConflictPolicy,
     brake: BrakeLimits,
-    recent: [u64; 2],
+    recent: [Recent; 2],
 }
 
 impl Pair {
@@ -35,11 +40,12 @@ impl Pair {
             trees: Trees::new(),
             busy: HashSet::new(),
             approved: HashSet::new(),
+            chosen: HashMap::new(),
             names: [NameRules::POSIX, NameRules::POSIX],
             mode: Mode::TwoWay,
             conflict: ConflictPolicy::KeepBoth,
             brake: NO_LIMITS,
-            recent: [0, 0],
+            recent: [Recent::default(); 2],
         }
     }
 
@@ -47,12 +53,13 @@ impl Pair {
         let constraints = Constraints {
             busy: &self.busy,
             approved: &self.approved,
+            chosen: &self.chosen,
             local_names: &self.names[0],
             remote_names: &self.names[1],
             mode: self.mode,
             conflict: self.conflict,
             brake: &self.brake,
-            recent_deletes: self.recent,
+            recent: self.recent,
             conflict_mark: "20261121-101500-pc",
         };
         let sparse = plan(&self.trees, &constraints);
@@ -411,7 +418,7 @@ fn every_ring_is_untied_at_once() {
 #[test]
 fn a_deletion_that_a_brake_holds_is_not_parked_to_get_at_its_name() {
     let mut pair = Pair::new();
-    pair.brake = BrakeLimits { share_percent: None, count: Some(0), lifted: false };
+    pair.brake = deletes_from(0);
     let dir = pair.agreed(at(ROOT, "d"), Content::Dir);
     let old = pair.agreed(at(dir, "x"), is(1));
     pair.agreed(at(ROOT, "other"), is(1));
@@ -494,7 +501,7 @@ fn a_source_gets_back_a_name_that_an_earlier_mode_parked_there() {
 fn a_backup_leaves_what_its_source_deleted_and_does_not_wait_for_it() {
     let mut pair = Pair::new();
     pair.mode = Mode::BackupUp;
-    pair.brake = BrakeLimits { share_percent: None, count: Some(0), lifted: false };
+    pair.brake = deletes_from(0);
     for name in ["a", "b"] {
         let id = pair.agreed(at(ROOT, name), is(1));
         pair.remove(Side::Local, id);
@@ -503,6 +510,12 @@ fn a_backup_leaves_what_its_source_deleted_and_does_not_wait_for_it() {
 }
 
 // ---- brake -----------------------------------------------------------------------------------
+
+/// Deletions of more files than that are held.
+fn deletes_from(count: u64) -> BrakeLimits {
+    let deletes = BrakeLimit { share_percent: None, count: Some(count) };
+    BrakeLimits { deletes, changes: BrakeLimit::NONE, lifted: false }
+}
 
 /// `total` files in a folder, of which local deleted the first `deleted`.
 fn deleted(total: usize, deleted: usize, brake: BrakeLimits) -> (Pair, Vec<NodeId>) {
@@ -527,7 +540,7 @@ fn a_share_of_the_files_is_held_from_ten_on() {
 
 #[test]
 fn a_number_of_files_is_held_whatever_their_share() {
-    let limits = BrakeLimits { share_percent: None, count: Some(3), lifted: false };
+    let limits = deletes_from(3);
     assert_eq!(deleted(100, 3, limits.clone()).0.plan().brakes, []);
     let (pair, ids) = deleted(100, 4, limits);
     let plan = pair.plan();
@@ -542,7 +555,7 @@ fn a_number_of_files_is_held_whatever_their_share() {
 
 #[test]
 fn a_brake_holds_deletions_only() {
-    let limits = BrakeLimits { share_percent: None, count: Some(0), lifted: false };
+    let limits = deletes_from(0);
     let (mut pair, ids) = deleted(5, 2, limits);
     let dir = pair.trees.base(ids[0]).unwrap().at.parent;
     pair.put(Side::Local, ids[3], at(ROOT, "moved"), is(1));
@@ -553,7 +566,7 @@ fn a_brake_holds_deletions_only() {
 
 #[test]
 fn an_approval_covers_its_nodes_and_not_what_comes_next() {
-    let limits = BrakeLimits { share_percent: None, count: Some(1), lifted: false };
+    let limits = deletes_from(1);
     let (mut pair, ids) = deleted(20, 3, limits);
     pair.approved = pair.plan().brakes[0].nodes.iter().copied().collect();
     let plan = pair.plan();
@@ -568,7 +581,8 @@ fn an_approval_covers_its_nodes_and_not_what_comes_next() {
 #[test]
 fn an_emptied_root_is_held_however_small_it_was() {
     let mut pair = Pair::new();
-    pair.brake = BrakeLimits { share_percent: None, count: None, lifted: false };
+    pair.brake =
+        BrakeLimits { deletes: BrakeLimit::NONE, changes: BrakeLimit::NONE, lifted: false };
     let [a, b] = ["a", "b"].map(|name| pair.agreed(at(ROOT, name), is(1)));
     pair.remove(Side::Remote, a);
     assert_eq!(pair.plan().brakes, []);
@@ -592,7 +606,11 @@ fn a_root_with_a_single_entry_may_be_emptied() {
 #[test]
 fn replaced_and_moved_files_are_no_deletions() {
     let mut pair = Pair::new();
-    pair.brake = BrakeLimits { share_percent: Some(0), count: Some(0), lifted: false };
+    pair.brake = BrakeLimits {
+        deletes: BrakeLimit { share_percent: Some(0), count: Some(0) },
+        changes: BrakeLimit::NONE,
+        lifted: false,
+    };
     let target = pair.agreed(at(ROOT, "target"), Content::Dir);
     for n in 0..30 {
         let id = pair.agreed(at(ROOT, &format!("f{n}")), is(1));
@@ -608,9 +626,73 @@ fn replaced_and_moved_files_are_no_deletions() {
 fn many_small_portions_of_a_day_count_together() {
     let (mut pair, _) = deleted(200, 20, DEFAULT_LIMITS);
     assert_eq!(pair.plan().brakes, []);
-    pair.recent = [0, 90];
+    pair.recent[1].deletes = 90;
     assert_eq!(pair.plan().brakes.len(), 1);
     // Those of the other side do not.
-    pair.recent = [90, 0];
+    pair.recent = [Recent { deletes: 90, changes: 0 }, Recent::default()];
     assert_eq!(pair.plan().brakes, []);
+}
+
+/// A pair of `total` files in which a side edited the first `edited`, and the share of changes that
+/// is let through.
+fn edited(total: usize, edited: usize, side: Side, percent: u32) -> (Pair, Vec<NodeId>) {
+    let (mut pair, ids) = deleted(total, 0, DEFAULT_LIMITS);
+    pair.brake.changes = BrakeLimit { share_percent: Some(percent), count: None };
+    for id in &ids[..edited] {
+        let place = pair.trees.base(*id).unwrap().at.clone();
+        pair.put(side, *id, place, is(2));
+    }
+    (pair, ids)
+}
+
+// SF-11, CR-26
+#[test]
+fn a_mass_of_edits_is_held_where_that_is_asked_for() {
+    for side in Side::BOTH {
+        assert_eq!(edited(100, 30, side, 30).0.plan().brakes, []);
+        let (mut pair, ids) = edited(100, 31, side, 30);
+        let new = pair.new_on(side, at(ROOT, "new"), is(3));
+        let plan = pair.plan();
+        let brake = Brake {
+            side: side.other(),
+            reason: BrakeReason::TooManyChanges,
+            nodes: ids[..31].to_vec(),
+            files: 31,
+        };
+        assert_eq!(plan.brakes, [brake]);
+        assert_eq!(plan.ops.iter().map(|op| op.node).collect::<Vec<_>>(), [new], "{side}");
+        pair.approved = plan.brakes[0].nodes.iter().copied().collect();
+        assert_eq!(pair.plan().ops.len(), 32);
+        // A person may choose the old versions as well.
+        pair.chosen = pair.approved.iter().map(|id| (*id, side.other())).collect();
+        let back = |op: &&Op| op.node != new && op.side == side && op.why == Why::Chosen;
+        assert_eq!(pair.plan().ops.iter().filter(back).count(), 31);
+        pair.approved.clear();
+        pair.chosen.clear();
+        pair.brake.changes = BrakeLimit::NONE;
+        assert_eq!(pair.plan().ops.len(), 32, "nobody asked for it");
+    }
+}
+
+// SF-11
+#[test]
+fn edits_that_come_bit_by_bit_are_a_mass_too() {
+    let (mut pair, _) = edited(400, 10, Side::Local, 30);
+    pair.recent[1].changes = 110;
+    assert_eq!(pair.plan().brakes, []);
+    pair.recent[1].changes = 111;
+    assert_eq!(pair.plan().brakes[0].reason, BrakeReason::TooManyChanges);
+    pair.recent = [Recent { deletes: 0, changes: 111 }, Recent::default()];
+    assert_eq!(pair.plan().brakes, [], "they were on the other side");
+}
+
+#[test]
+fn files_that_both_sides_keep_are_no_mass_of_edits() {
+    let (mut pair, ids) = edited(20, 20, Side::Local, 0);
+    for id in &ids {
+        let place = pair.trees.base(*id).unwrap().at.clone();
+        pair.put(Side::Remote, *id, place, is(3));
+    }
+    let plan = pair.plan();
+    assert_eq!((plan.brakes, plan.ops.len()), (vec![], 20), "both versions are kept");
 }

@@ -39,6 +39,9 @@ pub(super) fn relocate(target: &Target<'_>, id: NodeId, goal: &Goal, side: Side)
 
 /// Why a side's content is replaced by the other's.
 pub(super) fn replace(target: &Target<'_>, id: NodeId, side: Side) -> Why {
+    if target.constraints.chosen.contains_key(&id) {
+        return Why::Chosen;
+    }
     let edited = |side| {
         let base = target.trees.base(id)?;
         Some(target.trees.facet(side, id)?.content() != &base.content)

@@ -203,6 +203,16 @@ impl Store {
         Ok(count.cast_unsigned())
     }
 
+    /// Files of a side whose content was replaced by an edit of the other one.
+    pub fn changes_since(&self, side: &str, since: Timestamp) -> Result<u64> {
+        let sql = "SELECT count(DISTINCT path) FROM history
+            WHERE at >= ?1 AND op IN ('upload', 'download') AND side = ?2 AND error IS NULL
+            AND why GLOB 'edited on the *'";
+        let count: i64 =
+            self.connection.query_row(sql, params![since.seconds(), side], |row| row.get(0))?;
+        Ok(count.cast_unsigned())
+    }
+
     /// Files and bytes in base.
     pub fn totals(&self) -> Result<(u64, u64)> {
         let sql = "SELECT count(*), coalesce(sum(base_size), 0) FROM node

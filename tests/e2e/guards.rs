@@ -437,3 +437,79 @@ fn what_is_held_stays_held_and_is_told() {
     assert_eq!(held(&pair).len(), 1, "told once, not once for each run");
     assert_eq!(pair.local().tree().files().len(), 60);
 }
+
+/// A pair of 60 files that holds more than 30 % of edits, of which 20 were edited on a side.
+fn with_mass_of_edits(turn: usize) -> Pair {
+    let pair = Pair::configured("max_change = \"30%\"");
+    for number in 0..60 {
+        pair.local().write(&many(number), format!("base {number}"));
+    }
+    pair.sync().exits(0);
+    for number in 0..20 {
+        pair.both()[turn].write(&many(number), format!("encrypted {number}"));
+    }
+    pair
+}
+
+// SF-11 CR-26
+#[test]
+fn a_mass_of_edits_waits_for_a_person_who_lets_it_happen() {
+    for turn in 0..2 {
+        let pair = with_mass_of_edits(turn);
+        let other = &pair.both()[1 - turn];
+        other.write("new", "goes on");
+        let run = pair.sync().exits(4);
+        assert_eq!((run.summary().held, run.summary().changes()), (20, 1), "{run}");
+        assert_eq!(other.text(&many(3)), "base 3");
+        pair.run(&["held", "list"]).exits(0).says("would replace 20 files");
+        pair.run(&["status", "--check"]).exits(4).says("Held: 20 changes");
+        answer(&pair, "approve");
+        pair.sync().exits(0);
+        assert_eq!(other.text(&many(3)), "encrypted 3");
+        pair.assert_equal();
+        pair.assert_quiet(0);
+    }
+}
+
+// SF-11
+#[test]
+fn a_mass_of_edits_that_is_rejected_gives_way_to_the_old_versions() {
+    for turn in 0..2 {
+        let pair = with_mass_of_edits(turn);
+        pair.sync().exits(4);
+        answer(&pair, "reject");
+        let run = pair.sync().exits(0);
+        assert_eq!(run.summary().conflicts, 0, "{run}");
+        for side in pair.both() {
+            assert_eq!(side.text(&many(3)), "base 3");
+            assert_eq!(side.tree().files().len(), 60);
+        }
+        assert_eq!(pair.both()[turn].trash().len(), 20, "what was rejected is in the trash");
+        pair.assert_quiet(0);
+    }
+}
+
+// SF-11
+#[test]
+fn edits_that_come_bit_by_bit_are_one_mass() {
+    let pair = Pair::configured("max_change = \"30%\"");
+    for number in 0..400 {
+        pair.local().write(&many(number), format!("base {number}"));
+    }
+    pair.sync().exits(0);
+    let mut held_at = None;
+    for step in 0..6 {
+        for number in step * 30..(step + 1) * 30 {
+            pair.local().write(&many(number), format!("encrypted {number}"));
+        }
+        if pair.sync().exit == 4 {
+            held_at = Some(step);
+            break;
+        }
+    }
+    assert_eq!(held_at, Some(4), "the fifth batch of 30 of 400");
+    let old = (0..400).filter(|number| pair.remote().text(&many(*number)).starts_with("base"));
+    assert_eq!(old.count(), 280);
+    pair.sync_with(&["--force"]).exits(0);
+    pair.assert_equal();
+}

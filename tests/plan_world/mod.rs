@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use foldsync::plan::{
-    Action, BrakeLimits, ConflictPolicy, Constraints, Mode, Op, Plan, plan, plan_all,
+    Action, BrakeLimit, BrakeLimits, ConflictPolicy, Constraints, Mode, Op, Plan, plan, plan_all,
 };
 use foldsync::tree::names::{CaseRule, Known, NameRules};
 use foldsync::tree::{
@@ -18,7 +18,7 @@ use foldsync::tree::{
 
 pub(crate) const MARK: &str = "20261121-101500-pc";
 pub(crate) const NO_LIMITS: BrakeLimits =
-    BrakeLimits { share_percent: None, count: None, lifted: true };
+    BrakeLimits { deletes: BrakeLimit::NONE, changes: BrakeLimit::NONE, lifted: true };
 
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).expect("a valid name")
@@ -118,6 +118,7 @@ pub(crate) struct World {
     pub(crate) remote_names: NameRules,
     pub(crate) brake: BrakeLimits,
     pub(crate) approved: HashSet<NodeId>,
+    pub(crate) chosen: HashMap<NodeId, Side>,
     pub(crate) busy: HashSet<NodeId>,
     pub(crate) in_flight: Vec<InFlight>,
     /// How often a user's change is not read yet, in percent.
@@ -144,6 +145,7 @@ impl World {
             remote_names: NameRules::POSIX,
             brake: NO_LIMITS,
             approved: HashSet::new(),
+            chosen: HashMap::new(),
             busy: HashSet::new(),
             in_flight: Vec::new(),
             unread: [0, 0],
@@ -364,12 +366,13 @@ impl World {
         Constraints {
             busy: &self.busy,
             approved: &self.approved,
+            chosen: &self.chosen,
             local_names: &self.local_names,
             remote_names: &self.remote_names,
             mode: self.mode,
             conflict: self.conflict,
             brake: &self.brake,
-            recent_deletes: [0, 0],
+            recent: Default::default(),
             conflict_mark: MARK,
         }
     }

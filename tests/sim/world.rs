@@ -11,7 +11,7 @@ use foldsync::drive::{self, Observer};
 use foldsync::engine::{Event, LookAt, OpReport, Summary};
 use foldsync::exec::Lanes;
 use foldsync::pair::{self, Conduct, PairSettings, RunError, Sides};
-use foldsync::plan::{BrakeLimits, ConflictPolicy, Mode};
+use foldsync::plan::{BrakeLimit, BrakeLimits, ConflictPolicy, Mode};
 use foldsync::tree::{RelPath, Side};
 
 use super::cloud::{CloudPort, Nature, SimCloud};
@@ -289,7 +289,7 @@ fn settings() -> PairSettings {
     PairSettings {
         mode: Mode::TwoWay,
         conflict: ConflictPolicy::KeepBoth,
-        brake: BrakeLimits { share_percent: None, count: None, lifted: true },
+        brake: BrakeLimits { deletes: BrakeLimit::NONE, changes: BrakeLimit::NONE, lifted: true },
         ignore: Vec::new(),
         host: "sim".to_owned(),
         lanes: Lanes { uploads: 2, downloads: 2, structure: 4 },

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{DaemonStatus, PairStatus, State};
+use super::{DaemonStatus, HeldItem, PairStatus, State};
 use crate::clock::Timestamp;
 use crate::plan::Mode;
 use crate::text::Paint;
@@ -127,14 +127,9 @@ pub(super) fn headline(pair: &PairStatus) -> String {
     }
 }
 
-/// `143 deletes`, or the kinds of guards where they are not about deletes.
+/// `143 deletes, 12 changes`
 fn held_counts(pair: &PairStatus) -> String {
-    let deletes: u64 = pair.held.iter().map(|held| held.count).sum();
-    if deletes > 0 {
-        counted(deletes, "delete")
-    } else {
-        counted(pair.held.len() as u64, "question")
-    }
+    pair.held.iter().map(HeldItem::what).collect::<Vec<_>>().join(", ")
 }
 
 fn detail(pair: &PairStatus, now: Timestamp) -> String {

@@ -76,6 +76,8 @@ impl Registrar {
         // The source goes with us; its sink must not call that a death.
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
         drop_source(self.source.take());
+        // The reminder holds on to what is shared until its next poll.
+        *self.shared.registry() = Registry::default();
     }
 
     fn is_stopped(&self) -> bool {

@@ -456,15 +456,20 @@ impl Api {
         &self.http
     }
 
-    /// With a fresh token once more, if the first one was refused.
+    /// With a fresh token once more, if the first one was refused; and with another, because a token
+    /// can end in the moment after it was renewed.
     async fn ask<T: for<'de> Deserialize<'de>>(&self, call: Call) -> Result<T> {
-        let token = self.login.token().await?;
-        let refused = match self.http.call(&call.clone().bearer(&token), read::<T>).await {
-            Err(error) if error.kind == ErrorKind::AuthExpired => error,
-            other => return other,
-        };
-        tracing::debug!(reason = %refused, "token refused");
-        let token = self.login.renew(&token).await?;
+        const RENEWALS_MAX: usize = 2;
+        let mut token = self.login.token().await?;
+        for _ in 0..RENEWALS_MAX {
+            match self.http.call(&call.clone().bearer(&token), read::<T>).await {
+                Err(refused) if refused.kind == ErrorKind::AuthExpired => {
+                    tracing::debug!(reason = %refused, "token refused");
+                    token = self.login.renew(&token).await?;
+                }
+                other => return other,
+            }
+        }
         let again = self.http.call(&call.bearer(&token), read::<T>).await;
         if let Err(error) = &again
             && error.kind == ErrorKind::AuthExpired
