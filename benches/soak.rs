@@ -326,6 +326,8 @@ impl Soak {
             3 => Fault::refuse(502, "bad gateway"),
             4 => Fault::RefuseWith { status: 429, header: storm, body: "{}".to_owned() },
             5 => Fault::CutBody(5),
+            // What a user writes before a late deletion is carried out, nobody can save.
+            6 if label == "delete" => Fault::Drop,
             6 => Fault::Delay(1_500),
             _ => {
                 match self.dice.below(4) {

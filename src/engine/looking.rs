@@ -28,26 +28,29 @@ impl Engine {
         if !self.looked[side as usize] {
             // The ignore rules come from the local side, so it is looked at first.
             if local_first {
-                self.dirty[side as usize].clear();
-                self.looks[side as usize] =
-                    Some(Look::new(side, Extent::Full, self.now, [NodeId::ROOT]));
+                self.look_at_all(side);
             }
         } else if self.looked != [true, true] {
             // The first look at the other side comes first.
         } else if std::mem::take(&mut self.full_look_wanted[side as usize]) {
-            self.dirty[side as usize].clear();
-            self.looks[side as usize] =
-                Some(Look::new(side, Extent::Full, self.now, [NodeId::ROOT]));
-        } else if !self.dirty[side as usize].is_empty() {
-            let dirty = std::mem::take(&mut self.dirty[side as usize]);
-            let dirs: Vec<NodeId> =
-                dirty.into_iter().filter(|dir| self.trees.has(side, *dir)).collect();
+            self.look_at_all(side);
+        } else if !self.dirty[side as usize].is_empty() || !self.stirred[side as usize].is_empty() {
+            let mut dirs = std::mem::take(&mut self.dirty[side as usize]);
+            dirs.retain(|dir| self.trees.has(side, *dir));
+            let stirred = std::mem::take(&mut self.stirred[side as usize]);
+            dirs.extend(stirred.iter().map(|path| self.nearest_folder(side, path)));
             if dirs.is_empty() {
                 self.plan_wanted = true;
                 return;
             }
             self.looks[side as usize] = Some(Look::new(side, Extent::Some, self.now, dirs));
         }
+    }
+
+    fn look_at_all(&mut self, side: Side) {
+        self.dirty[side as usize].clear();
+        self.stirred[side as usize].clear();
+        self.looks[side as usize] = Some(Look::new(side, Extent::Full, self.now, [NodeId::ROOT]));
     }
 
     fn hand_out_listings(&mut self, side: Side, commands: &mut Vec<Command>) {

@@ -152,6 +152,8 @@ pub struct Engine {
     lags: bool,
     /// Folders to look at again.
     dirty: [BTreeSet<NodeId>; 2],
+    /// Places at which something happened, to be looked at.
+    stirred: [BTreeSet<RelPath>; 2],
     listing_attempts: HashMap<(Side, NodeId), u32>,
     blind: HashMap<(Side, NodeId), Problem>,
     /// What stands in a folder but is no entry: by physical name; with the path for people.
@@ -244,6 +246,7 @@ impl Engine {
             sweep: None,
             lags: false,
             dirty: Default::default(),
+            stirred: Default::default(),
             listing_attempts: HashMap::new(),
             blind: HashMap::new(),
             blocked: BTreeMap::new(),
@@ -316,6 +319,7 @@ impl Engine {
         idle && self.looked == [true, true]
             && self.full_look_wanted == [false, false]
             && self.dirty.iter().all(BTreeSet::is_empty)
+            && self.stirred.iter().all(BTreeSet::is_empty)
             && self.ready.is_empty()
             && !self.plan_wanted
             && self.next_wake().is_none()

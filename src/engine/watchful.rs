@@ -87,12 +87,9 @@ impl Engine {
         match at {
             LookAt::Everything => self.full_look_wanted[side as usize] = true,
             LookAt::Due => self.look_at_due(side),
-            LookAt::Folders(paths) => {
-                for path in paths {
-                    let dir = self.nearest_folder(side, &path);
-                    self.dirty[side as usize].insert(dir);
-                }
-            }
+            // Which folders these are is known when the look begins: another one may have the path
+            // by then, as a look that is under way is about to find out.
+            LookAt::Folders(paths) => self.stirred[side as usize].extend(paths),
         }
     }
 
@@ -143,7 +140,7 @@ impl Engine {
         }
     }
 
-    fn nearest_folder(&self, side: Side, path: &RelPath) -> NodeId {
+    pub(super) fn nearest_folder(&self, side: Side, path: &RelPath) -> NodeId {
         let mut at = path.clone();
         loop {
             let found = self.trees.resolve(side, &at);

@@ -201,6 +201,16 @@ struct State {
     /// Changes that the engine made.
     writes: u64,
     bytes_read: u64,
+    watch: Option<Watch>,
+}
+
+/// What a watcher that misses nothing would tell.
+#[derive(Default)]
+struct Watch {
+    /// Every item as it was after the last change.
+    known: BTreeMap<RelPath, Stamp>,
+    /// Folders in which something happened since.
+    stirred: BTreeSet<RelPath>,
 }
 
 /// One disk, shared by its users and all lives of the engine.
@@ -236,6 +246,7 @@ impl SimDisk {
             unmounted: false,
             writes: 0,
             bytes_read: 0,
+            watch: None,
         };
         Arc::new(SimDisk { hub, state: Mutex::new(state) })
     }
@@ -247,6 +258,20 @@ impl SimDisk {
     /// How often the engine changed something here.
     pub(crate) fn writes(&self) -> u64 {
         self.lock().writes
+    }
+
+    /// From now on every change is noticed.
+    pub(crate) fn watch(&self) {
+        let mut state = self.lock();
+        state.watch = Some(Watch::default());
+        state.notice();
+    }
+
+    /// Folders in which something happened since the last call, and new ones.
+    pub(crate) fn stirred(&self) -> Vec<RelPath> {
+        let mut state = self.lock();
+        let stirred = state.watch.as_mut().map(|watch| std::mem::take(&mut watch.stirred));
+        stirred.into_iter().flatten().collect()
     }
 
     /// Content bytes that the engine read here.
@@ -370,14 +395,33 @@ impl State {
 
     /// Everything up to now survives a power cut; so does what users do, at once.
     fn commit(&mut self) {
+        self.notice();
         self.durable = self.image.clone();
         self.since.clear();
     }
 
     /// A change by the engine, which a power cut may undo until the next commit.
     fn changed(&mut self) {
+        self.notice();
         self.writes += 1;
         self.since.push(self.image.clone());
+    }
+
+    /// An item that came, went or is another one is told by its folder; a folder that came, by itself
+    /// as well.
+    fn notice(&mut self) {
+        let Some(Watch { known, stirred }) = &mut self.watch else { return };
+        let mut now = BTreeMap::new();
+        self.image.walk(ROOT, &RelPath::root(), &mut |path, ino| {
+            now.extend(self.image.stamp(ino).map(|stamp| (path.clone(), stamp)));
+        });
+        let is_news = |path: &RelPath| known.get(path) != now.get(path);
+        for path in known.keys().chain(now.keys()).filter(|path| is_news(path)) {
+            stirred.extend(path.parent());
+            let is_folder = now.get(path).is_some_and(|stamp| stamp.rev == Rev::FOLDER);
+            stirred.extend(is_folder.then(|| path.clone()));
+        }
+        *known = now;
     }
 
     fn copies(&self, content: &Bytes) -> usize {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldsync::drive::{self, Observer};
-use foldsync::engine::{Event, LookAt, OpReport, Summary};
+use foldsync::drive::{self, Driver, Observer};
+use foldsync::engine::{Event, Fatal, LookAt, OpReport, Summary};
 use foldsync::exec::Lanes;
 use foldsync::pair::{self, Conduct, PairSettings, RunError, Sides};
 use foldsync::plan::{BrakeLimit, BrakeLimits, ConflictPolicy, Mode};
@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) cycles: u64,
     /// Who is at work while a process stays.
     crowd: Option<Arc<Crowd>>,
+    /// See `watch`.
+    watched: bool,
     /// What the last run said it leaves out.
     reported: BTreeSet<String>,
     /// Whether a state database was lost, or could not do its work: nobody knows any more what has its
@@ -84,6 +86,7 @@ impl World {
             kills: 0,
             cycles: 1,
             crowd: None,
+            watched: false,
             reported: BTreeSet::new(),
             forgot: false,
             reach: 60,
@@ -91,12 +94,19 @@ impl World {
         }
     }
 
+    /// From now on a process that stays is told where something happened on the disk, always, and
+    /// looks nowhere else.
+    pub(crate) fn watch(&mut self) {
+        self.watched = true;
+        self.disk.watch();
+    }
+
     /// One start of the engine: to its end, or to the step at which it is killed.
     pub(crate) async fn start(&mut self, kill_after: Option<u64>) -> End {
         self.runs += 1;
         let steps_max = STEPS_MAX * self.cycles;
         let life = self.hub.begin_life(Some(kill_after.unwrap_or(steps_max)));
-        let before = self.hub.steps();
+        let (before, was_calm) = (self.hub.steps(), self.hub.is_calm());
         self.hub.note(format_args!("---- run {} (kill after {kill_after:?})", self.runs));
         let sides = Sides {
             local: Arc::new(DiskPort::new(self.disk.clone(), life)),
@@ -129,7 +139,7 @@ impl World {
             (End::Done(result), _) => {
                 self.reach = self.reach.max(steps);
                 let sessions = self.cloud.sessions(life);
-                if sessions > 0 && result.is_ok() && self.hub.is_calm() {
+                if sessions > 0 && result.is_ok() && was_calm {
                     self.hub.violate(format!("{sessions} uploads were begun and left"));
                 }
             }
@@ -155,24 +165,85 @@ impl World {
             driver.engine.begin_cycle()?;
             driver.tell(Event::Look { side: Side::Local, at: local });
             driver.tell(Event::Look { side: Side::Remote, at: LookAt::Everything });
-            summary = drive::run_once(driver, witness, std::future::pending()).await?;
+            summary = self.run(driver, witness).await?;
+        }
+        if self.watched {
+            summary = self.rest_watched(sides, driver, witness).await?;
         }
         Ok(summary)
+    }
+
+    /// To the end of a cycle. What happens on the disk meanwhile is told sooner or later, folder by
+    /// folder, as by a watcher that waits until each is quiet.
+    async fn run(&self, driver: &mut Driver, witness: &Witness) -> Result<Summary, Fatal> {
+        let mut untold: Vec<RelPath> = Vec::new();
+        let patience = 1 + self.hub.below(6);
+        loop {
+            let rested = driver.turn(witness)?;
+            untold.extend(self.disk.stirred());
+            if rested && untold.is_empty() {
+                return driver.engine.conclude();
+            }
+            let is_told = |_: &mut RelPath| rested || self.hub.below(patience) == 0;
+            let told: Vec<RelPath> = untold.extract_if(.., is_told).collect();
+            if !told.is_empty() {
+                driver.tell(Event::Look { side: Side::Local, at: LookAt::Folders(told) });
+            }
+            if !rested {
+                driver.wait().await;
+            }
+        }
+    }
+
+    /// S25: users rest and nothing fails; what the watcher told is enough to get in sync.
+    async fn rest_watched(
+        &self,
+        sides: &Sides,
+        driver: &mut Driver,
+        witness: &Witness,
+    ) -> Result<Summary, RunError> {
+        self.hub.do_scheduled(u64::MAX);
+        if let Some(crowd) = &self.crowd {
+            crowd.finish();
+        }
+        self.hub.calm();
+        self.hub.note(format_args!("---- calm"));
+        let mut cycle = 0;
+        loop {
+            sides.clock.sleep(Duration::from_secs(3_600)).await;
+            driver.engine.begin_cycle()?;
+            driver.tell(Event::Look { side: Side::Remote, at: LookAt::Everything });
+            let summary = self.run(driver, witness).await?;
+            cycle += 1;
+            if self.is_equal() || !summary.skipped.is_empty() {
+                return Ok(summary);
+            }
+            if cycle > ROUNDS_MAX {
+                let [local, remote] = self.at_rest();
+                let what = format!("S25: the watcher told all: {local:?} {remote:?}");
+                self.hub.violate(what);
+                return Ok(summary);
+            }
+        }
     }
 
     /// Somebody does something before a cycle or during it, or nobody does. Where a watcher would
     /// have the process look then: it may miss things, for an hour at most.
     fn let_people_work(&self, cycle: u64) -> LookAt {
         const CYCLES_AN_HOUR: u64 = 60;
-        let Some(crowd) = &self.crowd else { return LookAt::Everything };
-        for _ in 0..self.hub.below(3) {
-            crowd.act();
+        if let Some(crowd) = &self.crowd {
+            for _ in 0..self.hub.below(3) {
+                crowd.act();
+            }
+            if self.hub.below(3) == 0 {
+                let busy = crowd.clone();
+                self.hub.schedule(self.hub.below(40) as u64, Box::new(move || busy.act()));
+            }
         }
-        if self.hub.below(3) == 0 {
-            let busy = crowd.clone();
-            self.hub.schedule(self.hub.below(40) as u64, Box::new(move || busy.act()));
+        if self.watched {
+            return LookAt::Folders(self.disk.stirred());
         }
-        if cycle.is_multiple_of(CYCLES_AN_HOUR) {
+        if self.crowd.is_none() || cycle.is_multiple_of(CYCLES_AN_HOUR) {
             return LookAt::Everything;
         }
         let all = self.disk.tree();
@@ -407,7 +478,15 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
 /// Lives through 24 hours as a daemon does: it stays, looks again every minute, and starts anew where
 /// it could not go on. Users work all the time on both sides.
 pub(crate) fn daemon_day(seed: u64, folder: &Path, trace: Trace) -> Report {
-    const DAY: Duration = Duration::from_secs(86_400);
+    daemon_life(seed, folder, trace, Duration::from_secs(86_400), false)
+}
+
+/// Some hours of the same with a watcher that misses nothing and no other look at the disk.
+pub(crate) fn watched_day(seed: u64, folder: &Path, trace: Trace) -> Report {
+    daemon_life(seed, folder, trace, Duration::from_secs(2 * 3600), true)
+}
+
+fn daemon_life(seed: u64, folder: &Path, trace: Trace, span: Duration, watched: bool) -> Report {
     in_virtual_time(async {
         let mut dice = Dice::new(seed, 4);
         // Listings that lag have days of their own: in a whole day of them, together with failures, the
@@ -421,9 +500,12 @@ pub(crate) fn daemon_day(seed: u64, folder: &Path, trace: Trace) -> Report {
         let crowd = Arc::new(crowd);
         hub.allow_haste(true);
         crowd.settle_in();
+        if watched {
+            world.watch();
+        }
         let begun = tokio::time::Instant::now();
-        while begun.elapsed() < DAY {
-            world.cycles = (DAY - begun.elapsed()).as_secs() / 60 + 1;
+        while begun.elapsed() < span {
+            world.cycles = (span - begun.elapsed()).as_secs() / 60 + 1;
             world.crowd = Some(crowd.clone());
             if let End::Done(result) = world.start(None).await
                 && let Err(error) = &*result
@@ -435,6 +517,7 @@ pub(crate) fn daemon_day(seed: u64, folder: &Path, trace: Trace) -> Report {
         }
         hub.do_scheduled(u64::MAX);
         crowd.finish();
+        world.watched = false;
         world.settle().await;
         world.report(crowd.acts())
     })
