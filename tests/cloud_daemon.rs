@@ -161,6 +161,27 @@ fn a_remote_that_cannot_be_listed_is_offline_and_stale_until_it_can() {
     kept.rig.assert_equal("back");
 }
 
+#[test]
+fn what_failed_is_said_while_other_things_are_still_under_way() {
+    let rig = Rig::new(Switches::default());
+    let kept = Kept::start(rig, "poll_interval = \"1h\"");
+    kept.flush(0);
+    // Of two uploads, the one that begins first does not end, and the other one is refused.
+    let cloud = &kept.rig.cloud;
+    cloud.fault("part", 0, 1, emulators::Fault::Delay(600_000));
+    cloud.fault(
+        "precreate",
+        1,
+        u32::MAX,
+        emulators::Fault::refuse(400, r#"{"errno":"invalid_name"}"#),
+    );
+    std::fs::write(kept.rig.path("local/one"), "text").unwrap();
+    std::fs::write(kept.rig.path("local/two"), "another text").unwrap();
+    kept.await_status("a failure beside an upload", |status| {
+        status.state == State::Syncing && status.failed_total == 1 && status.pending.upload == 1
+    });
+}
+
 // AU-05
 #[test]
 fn a_login_that_ended_is_told_once_and_a_new_one_is_taken_without_a_restart() {

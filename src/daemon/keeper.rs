@@ -115,6 +115,8 @@ struct Desk {
     published: Option<(State, Timestamp)>,
     /// Something happened since that he will be told of.
     untold: bool,
+    /// The records that were last read for that: how many troubles there were, and about when.
+    recorded: (usize, i64),
     /// What earlier lives of the engine amount to.
     earlier: Totals,
     vitals: Vitals,
@@ -344,6 +346,7 @@ impl Keeper {
             ended_at_rest: 0,
             published: None,
             untold: false,
+            recorded: (0, 0),
             earlier: self.status.borrow().totals.clone(),
             pulse: Pulse::new(now),
             vitals: Vitals { free_min: self.settings.low_space, ..Vitals::default() },

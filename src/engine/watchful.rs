@@ -276,6 +276,11 @@ impl Engine {
         &self.rules
     }
 
+    /// How many items something is wrong with at the moment.
+    pub fn troubles(&self) -> usize {
+        self.troubles.len() + self.blind.len()
+    }
+
     /// What people are told of the last cycle beyond its summary.
     pub fn records(&self) -> Records {
         let held = self.store.held(&[HeldState::Pending]).unwrap_or_default();

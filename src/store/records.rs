@@ -153,14 +153,14 @@ impl Store {
     }
 
     pub fn held(&self, states: &[HeldState]) -> Result<Vec<HeldRow>> {
-        let mut statement = self.connection.prepare("SELECT * FROM held ORDER BY held_id")?;
-        let mut rows = statement.query([])?;
+        let words: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+        let sql = "SELECT * FROM held WHERE state IN (SELECT value FROM json_each(?1))
+            ORDER BY held_id";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([to_json(&words)?])?;
         let mut held = Vec::new();
         while let Some(row) = rows.next()? {
-            let row = read_held(row)?;
-            if states.contains(&row.state) {
-                held.push(row);
-            }
+            held.push(read_held(row)?);
         }
         Ok(held)
     }

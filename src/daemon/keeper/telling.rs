@@ -12,6 +12,9 @@ use crate::local::watch::Degraded;
 use crate::pair::Sides;
 use crate::store::{HeldState, Store};
 
+/// How old what is said of lasting failures may be while a pair is at work.
+const RECORDS_EVERY_S: i64 = 5;
+
 impl Keeper {
     /// The state as it is now; `done` is how a cycle ended.
     pub(super) fn publish(
@@ -44,7 +47,10 @@ impl Keeper {
             meter.expect(pending.into())
         }
         let at_rest = done.is_some() || state == State::Waiting;
-        let records = at_rest.then(|| engine.records());
+        // A pair that does not rest for long has failures, too.
+        let recorded = (engine.troubles(), now.seconds() / RECORDS_EVERY_S);
+        let is_news = std::mem::replace(&mut desk.recorded, recorded) != recorded;
+        let records = (at_rest || is_news).then(|| engine.records());
         let sight = engine.sight();
         desk.observe(&sight, sides.remote.clock_skew_s(), records.as_ref());
         let desk = &*desk;
