@@ -46,6 +46,7 @@ impl Engine {
         self.unmask_children(side, dir);
         self.see_skipped(side, dir, &path, &listing.skipped);
 
+        let unsteady = listing.unsteady;
         let found = self.compare(side, dir, &path, listing);
         for (node, reason) in found.masked {
             self.blind.insert((side, node), Problem::Masked(reason));
@@ -74,7 +75,11 @@ impl Engine {
                 look.want(node);
             }
         }
-        look.missing.extend(found.missing);
+        if !unsteady {
+            look.missing.extend(found.missing);
+        } else if !found.missing.is_empty() {
+            self.miss_later(side, dir);
+        }
         look.ignored.extend(found.ignored);
         for (node, entry) in found.changed {
             look.place(node, dir, entry);
@@ -86,6 +91,17 @@ impl Engine {
             }
         }
         self.looks[side as usize] = Some(look);
+    }
+
+    /// A folder that changed as it was read proves no absence; the next look at it may. Where it
+    /// changes all the time, that is when something else brings a look about.
+    fn miss_later(&mut self, side: Side, dir: NodeId) {
+        const LOOKS_MAX: u32 = 8;
+        let attempts = self.listing_attempts.entry((side, dir)).or_default();
+        *attempts += 1;
+        if *attempts <= LOOKS_MAX {
+            self.dirty[side as usize].insert(dir);
+        }
     }
 
     /// Of several items of one name, the one that is known has it, or else the first; the others are

@@ -74,7 +74,9 @@ impl Engine {
         let Some(mut look) = self.looks[side as usize].take() else { return Ok(()) };
         match result {
             Ok(listing) => {
-                self.listing_attempts.remove(&(side, dir));
+                if !listing.unsteady {
+                    self.listing_attempts.remove(&(side, dir));
+                }
                 self.listed(look, dir, listing);
                 return Ok(());
             }

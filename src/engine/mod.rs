@@ -141,6 +141,8 @@ pub struct Engine {
     moved_away: HashSet<NodeId>,
     /// How many looks in a row were in vain.
     torn_looks: [u32; 2],
+    /// A look was given up: what it was to see, nobody has seen.
+    gave_up_look: [bool; 2],
     full_look_wanted: [bool; 2],
     /// When the last look at all of a side began.
     full_look_at: [Option<Timestamp>; 2],
@@ -239,6 +241,7 @@ impl Engine {
             looks: [None, None],
             looked: [false, false],
             torn_looks: [0, 0],
+            gave_up_look: [false, false],
             moved_away: HashSet::new(),
             full_look_wanted: [false, false],
             full_look_at: [None, None],

@@ -165,6 +165,10 @@ impl Engine {
         self.not_empty.clear();
         self.full = [false, false];
         self.torn_looks = [0, 0];
+        for side in Side::BOTH {
+            self.full_look_wanted[side as usize] |=
+                std::mem::take(&mut self.gave_up_look[side as usize]);
+        }
         self.forget_set_aside();
         self.reclaim();
         self.stop = None;

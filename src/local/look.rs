@@ -17,6 +17,8 @@ use super::{FsError, FsErrorKind, Listing, Result, SkipReason, Skipped};
 use crate::tree::path::{CONTROL_DIR, IGNORE_FILE};
 use crate::tree::{Entry, ItemId, Kind, Name, RelPath, Rev, Stamp};
 
+/// How often a folder is read that changes all the time.
+const READS_MAX: u32 = 4;
 /// How much of an ignore file is read.
 const IGNORE_FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -39,6 +41,20 @@ impl Root {
         if !dir.is_root() {
             self.refuse_control(dir, "list")?;
         }
+        let mut tries = 1;
+        loop {
+            let listing = self.read_folder(dir)?;
+            if !listing.unsteady || tries == READS_MAX {
+                // Last, so that a root that went away meanwhile is not taken for an empty one.
+                self.check()?;
+                return Ok(listing);
+            }
+            tries += 1;
+        }
+    }
+
+    /// A folder as it was read once: an item that is renamed meanwhile may be seen under neither name.
+    fn read_folder(&self, dir: &RelPath) -> Result<Listing> {
         let fail = |errno| failure("list", dir, errno);
         let fd = self.walk(dir.as_str(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(fail)?;
         let of = stat_of(&fd).map_err(fail)?;
@@ -59,8 +75,8 @@ impl Root {
         if ignore.is_ok_and(|at| listing.entries[at].kind == Kind::File) {
             listing.ignore_file = Some(self.ignore_text(&fd, dir)?);
         }
-        // Last, so that a root that went away meanwhile is not taken for an empty one.
-        self.check()?;
+        let after = stat_of(&fd).map_err(fail)?;
+        listing.unsteady = rev(&of) != rev(&after);
         Ok(listing)
     }
 

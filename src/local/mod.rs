@@ -109,6 +109,8 @@ pub struct Listing {
     pub skipped: Vec<Skipped>,
     /// The text of the folder's ignore file, where there is one.
     pub ignore_file: Option<String>,
+    /// The folder changed as it was read: what is missing here may be there.
+    pub unsteady: bool,
 }
 
 /// Names a staged file; unique for each operation of a state database.

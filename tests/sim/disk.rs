@@ -424,6 +424,10 @@ impl State {
         *known = now;
     }
 
+    fn names_in(&self, dir: &RelPath) -> Option<BTreeMap<Name, u64>> {
+        self.image.children(self.image.find(dir)?).cloned()
+    }
+
     fn copies(&self, content: &Bytes) -> usize {
         let mut copies = 0;
         self.image.walk(ROOT, &RelPath::root(), &mut |_, ino| {

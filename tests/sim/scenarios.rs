@@ -696,3 +696,20 @@ fn an_old_version_that_a_forgotten_swap_left_aside_gets_its_name_back() {
         });
     }
 }
+
+#[test]
+fn what_stirs_while_a_disk_changes_too_fast_to_be_looked_at_is_looked_at_later() {
+    // WA-14
+    at_each_step(60, &[("a/x", "0"), ("b/y", "1")], async |story, step| {
+        story.world.watch();
+        for time in 0..150 {
+            let (from, to) = if time % 2 == 0 { ("a", "c") } else { ("c", "a") };
+            story.local_after(20 + 2 * time, rename(from, to));
+        }
+        story.local_after(20 + 3 * step, write("b/late", "2"));
+        story.world.cycles = 3;
+        story.world.start(None).await;
+        let tree = [("a", "/"), ("a/x", "0"), ("b", "/"), ("b/late", "2"), ("b/y", "1")];
+        story.expect(&tree);
+    });
+}

@@ -234,6 +234,7 @@ impl Engine {
         if self.torn_looks[side as usize] > TORN_LOOKS_MAX {
             let message = "it changes all the time while it is looked at".to_owned();
             self.blind.insert((side, NodeId::ROOT), Problem::Unlisted(message));
+            self.gave_up_look[side as usize] = true;
             self.end_look(look);
         } else {
             match look.extent {

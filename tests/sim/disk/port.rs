@@ -123,17 +123,27 @@ impl LocalFs for DiskPort {
         Ok(())
     }
 
-    /// Reads the folder in two halves, so that a user's move in between is seen twice or not at all.
+    /// Reads the folder in two halves, so that a user's move in between is seen twice or not at all;
+    /// and again if it changed meanwhile, but not for ever.
     async fn list(&self, dir: &RelPath) -> Result<Listing> {
+        const READS_MAX: u32 = 4;
         self.enter("list").await?;
-        let mut listing = Listing::default();
-        let split = self.read_half(dir, None, &mut listing)?;
-        self.pause().await;
-        if let Some(split) = split {
-            self.read_half(dir, Some(split), &mut listing)?;
+        let mut tries = 1;
+        loop {
+            let mut listing = Listing::default();
+            let before = self.lock().names_in(dir);
+            let split = self.read_half(dir, None, &mut listing)?;
+            self.pause().await;
+            if let Some(split) = split {
+                self.read_half(dir, Some(split), &mut listing)?;
+            }
+            listing.unsteady = before != self.lock().names_in(dir);
+            if !listing.unsteady || tries == READS_MAX {
+                self.note(format_args!("list {dir}: {} entries", listing.entries.len()));
+                return Ok(listing);
+            }
+            tries += 1;
         }
-        self.note(format_args!("list {dir}: {} entries", listing.entries.len()));
-        Ok(listing)
     }
 
     async fn stat(&self, path: &RelPath) -> Result<Option<Entry>> {
