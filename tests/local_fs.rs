@@ -273,6 +273,37 @@ async fn a_folder_that_flips_to_a_link_and_back_lets_nothing_out() {
 }
 
 // SE-04, FK-01
+// WA-10
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_that_lacks_an_item_that_is_being_renamed_says_so() {
+    /// Longer than a tick of any file system's clock: a change within the tick of another hides.
+    const PACE: Duration = Duration::from_millis(12);
+    let disk = TempDisk::new();
+    let os = disk.open();
+    for number in 0..400 {
+        fs::write(disk.at(&format!("m{number}")), "").unwrap();
+    }
+    fs::write(disk.at("a"), "").unwrap();
+    let (over, names) = (Arc::new(AtomicBool::new(false)), [disk.at("a"), disk.at("z")]);
+    let stop = over.clone();
+    let mover = std::thread::spawn(move || {
+        for turn in (0..2).cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
+            fs::rename(&names[turn], &names[1 - turn]).unwrap();
+            std::thread::sleep(PACE);
+        }
+    });
+    let mut steady = 0;
+    for _ in 0..300 {
+        let listing = os.list(&RelPath::root()).await.unwrap();
+        let is_seen = listing.entries.iter().any(|e| matches!(e.name.as_str(), "a" | "z"));
+        assert!(is_seen || listing.unsteady, "{} entries", listing.entries.len());
+        steady += usize::from(!listing.unsteady);
+    }
+    over.store(true, Ordering::Relaxed);
+    mover.join().unwrap();
+    assert!(steady > 0, "a folder that changes now and then can be listed");
+}
+
 #[tokio::test]
 async fn a_link_at_the_final_name_is_never_replaced_or_written_through() {
     let (fs, disk) = claimed().await;
