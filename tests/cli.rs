@@ -895,6 +895,15 @@ fn status_says_that_no_daemon_runs_and_what_was_recorded() {
 }
 
 #[test]
+fn what_cannot_be_synced_is_named_with_its_reason() {
+    let home = Home::with_pair();
+    let made = Command::new("mkfifo").arg(home.path("local/pipe")).status().unwrap();
+    assert!(made.success());
+    home.run(&["sync", "--once"]).exits(3);
+    home.run(&["status"]).exits(6).says("1 item cannot be synced, such as pipe: ");
+}
+
+#[test]
 fn status_json_has_every_field_of_the_contract() {
     let home = Home::with_pair();
     home.run(&["sync", "--once"]).exits(0);

@@ -11,7 +11,7 @@ mod text;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::Timestamp;
-use crate::engine::report::{OpKind, OpResult};
+use crate::engine::report::{OpKind, OpResult, SkippedItem};
 use crate::exit::Exit;
 use crate::plan::{BrakeReason, Mode};
 use crate::store::{FailureRow, HeldRow};
@@ -25,6 +25,8 @@ pub use text::{View, check_line, text};
 pub const SCHEMA: u32 = 1;
 /// Failed items that a status names; `failed_total` counts the rest.
 pub const FAILED_MAX: usize = 200;
+/// Items that cannot be synced and are named; `skipped` counts all.
+pub const SKIPPED_MAX: usize = 20;
 
 /// A point in time, RFC 3339 in UTC and to the second in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -337,6 +339,9 @@ pub struct PairStatus {
     /// Items that cannot be synced as they are.
     #[serde(default)]
     pub skipped: u64,
+    /// At most `SKIPPED_MAX` of them.
+    #[serde(default)]
+    pub skipped_items: Vec<SkippedItem>,
     #[serde(default)]
     pub progress: Option<Progress>,
     #[serde(default)]
@@ -380,6 +385,7 @@ impl PairStatus {
             mode,
             failed_total: 0,
             skipped: 0,
+            skipped_items: Vec::new(),
             progress: None,
             transfers: Vec::new(),
             message: None,
@@ -394,6 +400,12 @@ impl PairStatus {
     pub fn set_failed(&mut self, rows: Vec<FailureRow>) {
         self.failed_total = rows.len() as u64;
         self.failed = rows.into_iter().take(FAILED_MAX).map(FailedItem::from).collect();
+    }
+
+    /// What cannot be synced, as far as a status names it.
+    pub fn set_skipped(&mut self, items: &[SkippedItem]) {
+        self.skipped = items.len() as u64;
+        self.skipped_items = items.iter().take(SKIPPED_MAX).cloned().collect();
     }
 
     /// What waits for a person.

@@ -35,7 +35,7 @@ fn describe(pair: &Pair, records: Records) -> PairStatus {
             status.message.clone_from(&last.message);
             status.notes.push(told(last.ended_at(), records.last_success));
             if let Some(summary) = &last.summary {
-                status.skipped = summary.skipped.len() as u64;
+                status.set_skipped(&summary.skipped);
                 status.remote.listing_complete = summary.stop.is_none();
                 status.remote.listing_at = status.since.filter(|_| status.remote.listing_complete);
             }

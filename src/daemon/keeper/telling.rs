@@ -168,7 +168,7 @@ fn settle_status(status: &mut PairStatus, summary: &Summary, complete: bool, now
     status.local.files = summary.files;
     status.local.bytes = summary.bytes;
     status.conflicts = summary.conflicts;
-    status.skipped = summary.skipped.len() as u64;
+    status.set_skipped(&summary.skipped);
     // A cycle that was cut off proves nothing.
     if summary.stop.is_some() {
         return;

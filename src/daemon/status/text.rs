@@ -190,7 +190,11 @@ fn notes(pair: &PairStatus, now: Timestamp) -> Vec<String> {
     }
     if pair.skipped > 0 {
         let skipped = counted(pair.skipped, "item");
-        notes.push(format!("{name}: {skipped} cannot be synced"));
+        let such_as = pair.skipped_items.first().map(|first| {
+            format!(", such as {}: {}", printable(&first.path), printable(&first.reason))
+        });
+        let such_as = such_as.unwrap_or_default();
+        notes.push(format!("{name}: {skipped} cannot be synced{such_as}"));
     }
     if let Some(first) = pair.failed.first() {
         let items = counted(pair.failed_count(), "item");
