@@ -135,7 +135,7 @@ Examples:
     /// Files that both sides changed, of which both versions were kept
     #[command(subcommand)]
     Conflicts(ConflictsCommand),
-    /// Deletions that a safety guard holds back until you say so
+    /// Deletions and edits that a safety guard holds back until you say so
     #[command(subcommand)]
     Held(HeldCommand),
     /// Local copies of what a sync removed or replaced
@@ -231,7 +231,7 @@ pub struct SyncArgs {
     /// Stop after that time, such as 30m
     #[arg(long, value_name = "DUR")]
     pub max_duration: Option<Span>,
-    /// Lift the guard against mass deletions for this run
+    /// Lift the guards against mass deletions and edits for this run
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -350,7 +350,7 @@ pub struct ListArgs {
 pub enum HeldCommand {
     /// List what is held
     List(ListArgs),
-    /// Show every file that one held set would delete
+    /// Show every file that one held set would delete or replace
     Show {
         /// Number from `held list`
         id: i64,

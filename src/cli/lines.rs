@@ -207,7 +207,7 @@ pub(super) fn summary_text(
 fn advise(out: &Out, pair: &Pair, summary: &Summary) {
     let rest = pair.selector().replace(" --pair ", " ");
     if summary.held > 0 {
-        out.line(format!("  deletions wait for you: foldsync held list{rest}"));
+        out.line(format!("  something waits for you: foldsync held list{rest}"));
     }
     if summary.conflicts > 0 {
         out.line(format!("  both versions were kept: foldsync conflicts list{rest}"));

@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::job::{Expected, FailureKind, Job, OpId, Target, Task, Trace};
 use super::{Command, Engine, Fatal, Flight, Problem, Stop};
-use crate::plan::{Action, Constraints, Op, Plan, plan};
+use crate::plan::{Action, BrakeLimit, Constraints, Op, Plan, Why, plan};
 use crate::store::{Intent, StoreError};
 use crate::tree::path::PARK_PREFIX;
 use crate::tree::{Kind, Name, NodeId, Placement, RelPath, Side, Stamp};
@@ -89,12 +89,7 @@ impl Engine {
         let (blocked, mut rest): (Vec<Op>, Vec<Op>) =
             ops.into_iter().partition(|op| self.is_place_blocked(op));
         self.blocked_ops = blocked;
-        let under_way = self.flights.values().map(|flight| &flight.op);
-        if rest.iter().chain(under_way).any(|op| self.may_be_a_deletion(op)) {
-            // The guards judge all deletions together or none. (SF-07, SF-08)
-            rest.retain(|op| !matches!(op.action, Action::Delete));
-            self.plan_wanted = true;
-        }
+        self.put_off_unjudged(&mut rest);
         let mut ready = Vec::new();
         for op in rest {
             if matches!(op.action, Action::Delete) && self.holds_others(op.side, op.node) {
@@ -117,10 +112,27 @@ impl Engine {
         self.forget_arrivals();
     }
 
-    /// Whether a file is read only to tell if its deletion on the other side is to be followed.
-    fn may_be_a_deletion(&self, op: &Op) -> bool {
-        let is_half = Side::BOTH.iter().any(|side| !self.trees.has(*side, op.node));
-        matches!(op.action, Action::Learn) && is_half && self.trees.base(op.node).is_some()
+    /// While files are read to tell whether they were edited, the guards cannot judge yet: they judge
+    /// all deletions together or none, and all edits. (SF-07, SF-08, SF-11)
+    fn put_off_unjudged(&mut self, ops: &mut Vec<Op>) {
+        let under_way = self.flights.values().map(|flight| &flight.op);
+        let is_read = |op: &&Op| op.action == Action::Learn && self.trees.base(op.node).is_some();
+        let (mut deletions, mut edits) = (false, false);
+        for op in ops.iter().chain(under_way).filter(is_read) {
+            let is_on_both = Side::BOTH.iter().all(|side| self.trees.has(*side, op.node));
+            deletions |= !is_on_both;
+            edits |= is_on_both && self.settings.brake.changes != BrakeLimit::NONE;
+        }
+        ops.retain(|op| match op.action {
+            Action::Delete => !deletions,
+            Action::Transfer { .. } => !(edits && matches!(op.why, Why::Edited(_))),
+            Action::Mkdir { .. }
+            | Action::Move { .. }
+            | Action::Park
+            | Action::KeepBoth { .. }
+            | Action::Learn => true,
+        });
+        self.plan_wanted |= deletions || edits;
     }
 
     pub(super) fn busy_nodes(&self) -> HashSet<NodeId> {

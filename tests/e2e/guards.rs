@@ -438,14 +438,14 @@ fn what_is_held_stays_held_and_is_told() {
     assert_eq!(pair.local().tree().files().len(), 60);
 }
 
-/// A pair of 60 files that holds more than 30 % of edits, of which 20 were edited on a side.
+/// A pair of 600 files that holds more than 30 % of edits, of which 200 were edited on a side.
 fn with_mass_of_edits(turn: usize) -> Pair {
     let pair = Pair::configured("max_change = \"30%\"");
-    for number in 0..60 {
+    for number in 0..600 {
         pair.local().write(&many(number), format!("base {number}"));
     }
     pair.sync().exits(0);
-    for number in 0..20 {
+    for number in 0..200 {
         pair.both()[turn].write(&many(number), format!("encrypted {number}"));
     }
     pair
@@ -459,10 +459,10 @@ fn a_mass_of_edits_waits_for_a_person_who_lets_it_happen() {
         let other = &pair.both()[1 - turn];
         other.write("new", "goes on");
         let run = pair.sync().exits(4);
-        assert_eq!((run.summary().held, run.summary().changes()), (20, 1), "{run}");
+        assert_eq!((run.summary().held, run.summary().changes()), (200, 1), "{run}");
         assert_eq!(other.text(&many(3)), "base 3");
-        pair.run(&["held", "list"]).exits(0).says("would replace 20 files");
-        pair.run(&["status", "--check"]).exits(4).says("Held: 20 changes");
+        pair.run(&["held", "list"]).exits(0).says("would replace 200 files");
+        pair.run(&["status", "--check"]).exits(4).says("Held: 200 changes");
         answer(&pair, "approve");
         pair.sync().exits(0);
         assert_eq!(other.text(&many(3)), "encrypted 3");
@@ -482,9 +482,9 @@ fn a_mass_of_edits_that_is_rejected_gives_way_to_the_old_versions() {
         assert_eq!(run.summary().conflicts, 0, "{run}");
         for side in pair.both() {
             assert_eq!(side.text(&many(3)), "base 3");
-            assert_eq!(side.tree().files().len(), 60);
+            assert_eq!(side.tree().files().len(), 600);
         }
-        assert_eq!(pair.both()[turn].trash().len(), 20, "what was rejected is in the trash");
+        assert_eq!(pair.both()[turn].trash().len(), 200, "what was rejected is in the trash");
         pair.assert_quiet(0);
     }
 }
