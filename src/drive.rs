@@ -232,6 +232,14 @@ async fn carry_out(world: World, command: Command) -> Event {
             Event::Listed { side, dir, result }
         }
         Command::Confirm { side, node, target } => confirm(&world, side, node, &target).await,
+        Command::Prove { side, dir, what, algo } => {
+            let name = what.locator.path.split_last().map(|(_, name)| name);
+            let proof = world.executor.read(side, &what, algo).await;
+            match name {
+                Some(name) => Event::Proved { side, dir, name, proof },
+                None => Event::Tick,
+            }
+        }
         Command::Tidy { node, trace } => {
             Event::Tidied { node, result: finish_swap(&world, &trace).await }
         }

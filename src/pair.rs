@@ -13,6 +13,7 @@ use crate::engine::{Engine, Fatal, ListError, Settings, Summary, kept_parts};
 use crate::exec::meter::Meter;
 use crate::exec::{Executor, Lanes};
 use crate::local::LocalFs;
+use crate::local::facts::{DiskFacts, StampRule};
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode};
 use crate::remote::{ErrorKind, NameRules, Remote};
 use crate::store::{Found, HeldState, NewHeld, Store, StoreError};
@@ -137,6 +138,7 @@ pub async fn start(
         (store, trees) = forget(store, database, conduct)?;
         check_roots(&mut store, sides, fresh_id, conduct).await?;
     }
+    let disks = measure(&mut store, &mut trees, sides, conduct).await?;
     let install_id = install_id(&mut store, fresh_id)?;
     let (executor, notes) = Executor::new(
         Arc::clone(&sides.local),
@@ -156,7 +158,7 @@ pub async fn start(
         let (intents, parts) = (store.intents()?, kept_parts(&store)?);
         drive::tidy(&world, &install_id, &intents, &parts).await.map_err(side_error)?;
     }
-    let engine_settings = engine_settings(settings, sides, conduct);
+    let engine_settings = engine_settings(settings, sides, &disks, conduct);
     let now = sides.clock.now();
     let engine = Engine::new(engine_settings, store, trees, install_id, now)?;
     let set_aside = match found {
@@ -166,8 +168,16 @@ pub async fn start(
     Ok(Started { driver: Driver::new(engine, world, notes), set_aside })
 }
 
-fn engine_settings(settings: &PairSettings, sides: &Sides, conduct: Conduct) -> Settings {
+fn engine_settings(
+    settings: &PairSettings,
+    sides: &Sides,
+    disks: &[Option<DiskFacts>; 2],
+    conduct: Conduct,
+) -> Settings {
     let capabilities = sides.remote.capabilities();
+    let names = |side: Side, or: &NameRules| {
+        disks[side as usize].as_ref().map_or_else(|| or.clone(), DiskFacts::names)
+    };
     Settings {
         mode: settings.mode,
         conflict: settings.conflict,
@@ -175,14 +185,54 @@ fn engine_settings(settings: &PairSettings, sides: &Sides, conduct: Conduct) -> 
         ignore: settings.ignore.clone(),
         host: settings.host.clone(),
         algo: capabilities.pair_hash(),
-        local_names: NameRules::POSIX,
-        remote_names: capabilities.names.clone(),
+        local_names: names(Side::Local, &NameRules::POSIX),
+        remote_names: names(Side::Remote, &capabilities.names),
+        stamps: disks
+            .each_ref()
+            .map(|facts| facts.as_ref().map_or(StampRule::UNKNOWN, DiskFacts::stamp_rule)),
         max_transfer: settings.max_transfer,
         max_duration: settings.max_duration,
         in_flight_max: 256,
         settle: settings.settle,
         pretend: conduct == Conduct::Pretend,
     }
+}
+
+/// What the disks of both sides are like, local first; `None` for a service. Where the numbers of a disk
+/// are not those of the last time, none of them proves anything: what is known is known by its place.
+async fn measure(
+    store: &mut Store,
+    trees: &mut Trees,
+    sides: &Sides,
+    conduct: Conduct,
+) -> Result<[Option<DiskFacts>; 2], RunError> {
+    let writes = conduct == Conduct::Act;
+    let mut disks = [None, None];
+    for side in Side::BOTH {
+        let key = format!("{side}_disk");
+        let kept = store.meta(&key)?;
+        let known = kept.as_deref().and_then(DiskFacts::from_json);
+        let measured = match side {
+            Side::Local => {
+                sides.local.measure(known.clone(), writes).await.map_err(ListError::from)
+            }
+            Side::Remote => {
+                sides.remote.measure(known.clone(), writes).await.map_err(ListError::from)
+            }
+        };
+        let Some(facts) = measured.map_err(side_error)? else { continue };
+        let is_renumbered = known.as_ref().is_some_and(|known| facts.is_renumbered_since(known));
+        if is_renumbered || !facts.numbers_prove() {
+            trees.forget_items(side);
+        }
+        if let Ok(text) = facts.to_json()
+            && kept.as_ref() != Some(&text)
+        {
+            store.write(|tx| tx.set_meta(&key, &text))?;
+        }
+        disks[side as usize] = Some(facts);
+    }
+    Ok(disks)
 }
 
 fn open(database: &Path, conduct: Conduct) -> Result<(Store, Trees, Found), RunError> {

@@ -7,9 +7,10 @@ mod emulators;
 
 use emulators::Fault;
 use emulators::disktop::{Beyond, DiskTopCloud, Errors, Meeting, Order, Switches, Total, Window};
+use foldsync::remote::FormRule;
 use foldsync::remote::disktop::leftovers::LeftoverKind;
-use foldsync::remote::disktop::measure::{Findings, FormsFound, PagesFound, SameNameFound};
-use foldsync::remote::disktop::{FormRule, Spelling, capabilities};
+use foldsync::remote::disktop::measure::{Findings, PagesFound, SameNameFound};
+use foldsync::remote::disktop::{Spelling, capabilities};
 use foldsync::remote::{AsciiSet, ErrorKind, Known, Locator, Remote};
 use foldsync::tree::Name;
 
@@ -52,20 +53,20 @@ async fn whether_names_are_folded_and_ids_survive_is_found_out() {
 async fn what_becomes_of_two_forms_of_a_letter_is_found_out_however_taken_names_are_met() {
     for meeting in [Meeting::Replaces, Meeting::Renames, Meeting::Rejects, Meeting::Duplicates] {
         let findings = measured(|switches| switches.same_name_upload = meeting).await;
-        assert_eq!(findings.forms, FormsFound::Apart, "{meeting:?}");
+        assert_eq!(findings.forms, FormRule::Apart, "{meeting:?}");
         assert_eq!(findings.measured().forms, Known::Is(FormRule::Apart));
         let findings = measured(|switches| {
             switches.same_name_upload = meeting;
             switches.stores_nfc = true;
         });
         let findings = findings.await;
-        assert_eq!(findings.forms, FormsFound::Respelled, "{meeting:?}");
-        assert_eq!(findings.measured().forms, Known::Is(FormRule::Alike));
+        assert_eq!(findings.forms, FormRule::Respelled, "{meeting:?}");
+        assert_eq!(findings.measured().forms, Known::Is(FormRule::Respelled));
         let findings = measured(|switches| {
             switches.same_name_upload = meeting;
             switches.compares_nfc = true;
         });
-        assert_eq!(findings.await.forms, FormsFound::Alike, "{meeting:?}");
+        assert_eq!(findings.await.forms, FormRule::Alike, "{meeting:?}");
     }
 }
 
@@ -210,7 +211,7 @@ fn findings_are_kept_and_unreadable_ones_are_none() {
         at_s: 7,
         same_name: SameNameFound::Rejects,
         ignores_case: true,
-        forms: FormsFound::Respelled,
+        forms: FormRule::Respelled,
         name_chars_max: 100,
         name_bytes_max: 300,
         forbidden: "?".to_owned(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::local::facts::DiskFacts;
 use crate::local::watch::Watcher;
 use crate::local::{
     FileReader, Installed, Leftover, Listing, LocalFs, Result, Resumed, Sealed, StageKey,
@@ -26,6 +27,10 @@ impl LocalFs for WatchedFs {
 
     async fn claim(&self, identity: &str) -> Result<()> {
         self.disk.claim(identity).await
+    }
+
+    async fn measure(&self, known: Option<DiskFacts>, writes: bool) -> Result<Option<DiskFacts>> {
+        self.disk.measure(known, writes).await
     }
 
     async fn free(&self) -> Option<u64> {

@@ -10,7 +10,7 @@ use super::{Command, Engine, Fatal, Flight, Problem, Stop};
 use crate::plan::{Action, BrakeLimit, Constraints, Op, Plan, Why, plan};
 use crate::store::{Intent, StoreError};
 use crate::tree::path::PARK_PREFIX;
-use crate::tree::{Kind, Name, NodeId, Placement, RelPath, Side, Stamp};
+use crate::tree::{ItemId, Kind, Name, NodeId, Placement, RelPath, Side, Stamp};
 
 /// Whether an operation that was planned can start.
 enum Readiness {
@@ -277,7 +277,7 @@ impl Engine {
             },
             (_, Task::Download { source, to, content, .. }) => Trace::Install {
                 path: to.path().as_str().to_owned(),
-                part: content.digest().map(|_| part_key(&self.install_id, &source.stamp)),
+                part: content.digest().map(|_| part_key(&self.install_id, source)),
             },
             (Action::Transfer { at, .. }, Task::Upload { to, over, saved, content, .. }) => {
                 Trace::Upload {
@@ -511,9 +511,17 @@ pub fn stage_key(install_id: &str, op: u64) -> u64 {
 
 /// Names what is staged of one version of a remote file: any operation that fetches it can go on with
 /// what another one left.
-pub fn part_key(install_id: &str, version: &Stamp) -> u64 {
-    let Stamp { item, rev, size } = version;
-    key_of(&format!("{install_id}:{item:?}:{rev:?}:{size}"))
+pub fn part_key(install_id: &str, source: &Expected) -> u64 {
+    let Stamp { item, rev, size } = &source.stamp;
+    match item {
+        // Two files may have one size and time.
+        ItemId::Unproven => {
+            key_of(&format!("{install_id}:{}\0{rev:?}:{size}", source.locator.path))
+        }
+        ItemId::Inode { .. } | ItemId::Key(_) => {
+            key_of(&format!("{install_id}:{item:?}:{rev:?}:{size}"))
+        }
+    }
 }
 
 fn key_of(text: &str) -> u64 {

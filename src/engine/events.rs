@@ -1,12 +1,13 @@
 //! What the engine is told and what it asks for: events in, commands out. Plain values.
 
 use super::half_done::Tidied;
-use super::job::{Failure, Job, OpId, Outcome, Trace};
+use super::job::{Expected, Failure, Job, OpId, Outcome, Trace};
 use super::watchful::LookAt;
+use crate::clock::Timestamp;
 use crate::local::{FsError, FsErrorKind, Listing};
 use crate::remote::{ErrorKind, Locator, RemoteError};
 use crate::store::SavedSession;
-use crate::tree::{NodeId, Side};
+use crate::tree::{Digest, HashAlgo, Name, NodeId, Side};
 
 /// Something happened.
 #[derive(Debug)]
@@ -21,6 +22,13 @@ pub enum Event {
         side: Side,
         node: NodeId,
         result: Result<bool, ListError>,
+    },
+    /// The content of a newcomer; `None` if it could not be read.
+    Proved {
+        side: Side,
+        dir: NodeId,
+        name: Name,
+        proof: Option<(Digest, Timestamp)>,
     },
     Finished {
         op: OpId,
@@ -59,6 +67,13 @@ pub enum Command {
         side: Side,
         node: NodeId,
         target: Locator,
+    },
+    /// Reads a file that has no node yet, to tell whether it is one that was moved.
+    Prove {
+        side: Side,
+        dir: NodeId,
+        what: Box<Expected>,
+        algo: HashAlgo,
     },
     Run(Box<Job>),
     /// An operation of this run stopped half-way: to be brought to its end.

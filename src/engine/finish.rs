@@ -1,6 +1,5 @@
 //! Folds the outcome of an operation into the trees: what is *now* there, never what was intended.
 
-use super::ingest::is_racy;
 use super::job::{OpId, Outcome};
 use super::report::{OpKind, OpReport, OpResult};
 use super::{Engine, Failure, Fatal, Flight};
@@ -66,14 +65,19 @@ impl Engine {
             (Action::KeepBoth { copy }, Outcome::Placed(entry)) => {
                 self.set_aside(node, copy, entry);
             }
-            (Action::Transfer { at, content }, Outcome::Uploaded { entry, .. }) => match entry {
-                Some(entry) => self.adopt(side, node, at, *content, entry),
-                None => {
-                    self.unseen.insert(node, flight.job.op);
-                    self.await_arrival(flight);
-                    self.doubt(node, vec![(side, at.parent)]);
+            (Action::Transfer { at, content }, Outcome::Uploaded { entry, at: put_at, .. }) => {
+                match entry {
+                    Some(entry) => {
+                        self.note_overwritable(side, node, &entry.rev, put_at);
+                        self.adopt(side, node, at, *content, entry);
+                    }
+                    None => {
+                        self.unseen.insert(node, flight.job.op);
+                        self.await_arrival(flight);
+                        self.doubt(node, vec![(side, at.parent)]);
+                    }
                 }
-            },
+            }
             (
                 Action::Transfer { at, .. },
                 Outcome::Downloaded { entry, digest, kept, at: read_at, .. },
@@ -93,8 +97,8 @@ impl Engine {
             // A folder was empty: what a listing has shown in it was gone before.
             (Action::Delete, Outcome::Deleted) => self.trees.lose(side, node),
             (Action::Learn, Outcome::Learned { digest, at }) => {
-                if let Some(facet) = self.trees.facet(side, node)
-                    && is_racy(&facet.rev, at.0)
+                if let Some(rev) = self.trees.facet(side, node).map(|facet| facet.rev.clone())
+                    && self.settings.stamps[side as usize].may_hide_a_write(&rev, at)
                 {
                     self.racy.insert((side, node));
                 }
@@ -177,8 +181,20 @@ impl Engine {
         self.learn(Side::Remote, node, digest);
     }
 
-    fn note_racy(&mut self, side: Side, node: NodeId, rev: &Rev, read_at: Timestamp) {
-        if is_racy(rev, read_at.0) {
+    /// What was written within the tick in which it was read is read once more.
+    pub(super) fn note_racy(&mut self, side: Side, node: NodeId, rev: &Rev, read_at: Timestamp) {
+        let hides = self.settings.stamps[side as usize].may_hide_a_write(rev, read_at);
+        self.set_racy(side, node, hides);
+    }
+
+    /// So is what we put in place within the tick of its own time: somebody may have written over it.
+    fn note_overwritable(&mut self, side: Side, node: NodeId, rev: &Rev, put_at: Timestamp) {
+        let hides = self.settings.stamps[side as usize].may_hide_an_overwrite(rev, put_at);
+        self.set_racy(side, node, hides);
+    }
+
+    fn set_racy(&mut self, side: Side, node: NodeId, is_racy: bool) {
+        if is_racy {
             self.racy.insert((side, node));
         } else {
             self.racy.remove(&(side, node));

@@ -3,8 +3,12 @@
 //! A wrong guess costs a needless move or copy, never bytes, because content is merged on its own.
 //! Belief, in order: the entry is where its node was and is the same item; the item is known from
 //! somewhere else (it was moved); a node of that kind stood at that place (it was replaced); new.
+//! Where identities prove nothing, what stands at a place is what stood there, and what was moved is
+//! recognised by what is in it (`moved`).
 
 mod ending;
+mod moved;
+mod spelling;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +17,7 @@ use super::{Engine, Problem};
 use crate::local::{Listing, SkipReason, Skipped};
 use crate::remote::Locator;
 use crate::tree::path::{INTERNAL_PREFIX, PARK_PREFIX, REPLACED_SUFFIX};
-use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, RelPath, Rev, Side};
+use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, RelPath, Side};
 
 /// Folders above one another. Paths that long cannot be opened on any system.
 const PATH_DEPTH_MAX: usize = 100_000;
@@ -45,6 +49,7 @@ impl Engine {
         self.blind.remove(&(side, dir));
         self.unmask_children(side, dir);
         self.see_skipped(side, dir, &path, &listing.skipped);
+        self.spell_as_known(side, dir, &mut listing);
 
         let unsteady = listing.unsteady;
         let found = self.compare(side, dir, &path, listing);
@@ -63,7 +68,7 @@ impl Engine {
             look.placed.remove(&node);
             look.seen.insert(node);
             if let Some(facet) = self.trees.facet(side, node)
-                && !look.folder_items.insert(facet.item.clone())
+                && look.is_second(&facet.item)
                 && !look.gone.contains(&node)
             {
                 look.torn = true;
@@ -189,10 +194,12 @@ impl Engine {
             }
             let facet = known.and_then(|node| Some((node, self.trees.facet(side, node)?)));
             match facet {
-                Some((node, facet)) if is_same_item(facet, self.trees.kind(node), &entry) => {
+                Some((node, facet)) if may_be_item(facet, self.trees.kind(node), &entry) => {
+                    let is_same = facet.item == entry.item;
                     if entry.kind == Kind::Dir {
                         found.folders.push(node);
-                    } else if !self.is_unchanged(side, node, facet, &entry) {
+                    }
+                    if !is_same || !self.is_unchanged(side, node, facet, &entry) {
                         found.changed.push((node, entry));
                     }
                 }
@@ -206,6 +213,7 @@ impl Engine {
         for (name, node) in children {
             absent(name, node, &mut found);
         }
+        self.pair_respelled(side, dir, &mut found);
         found
     }
 
@@ -223,7 +231,7 @@ impl Engine {
             self.look_when_landed(side, writer, dir);
             return;
         }
-        if !look.folder_items.insert(entry.item.clone()) {
+        if look.is_second(&entry.item) {
             self.set_twins_aside(look, vec![(dir, entry.name)]);
             return;
         }
@@ -304,39 +312,8 @@ fn parked_key(name: &Name) -> Option<&str> {
     name.as_str().strip_prefix(PARK_PREFIX).or_else(set_aside)
 }
 
-fn is_same_item(facet: &Facet, kind: Kind, entry: &Entry) -> bool {
-    facet.item == entry.item && kind == entry.kind
-}
-
-/// An inode number alone proves nothing: it may have been given to another file since. A birth time
-/// does, and so do equal size and modification time. (MV-24)
-fn is_surely_same_file(facet: &Facet, entry: &Entry) -> bool {
-    match &entry.item {
-        ItemId::Key(_) => true,
-        ItemId::Inode { born_ns, .. } => {
-            *born_ns != 0
-                || (facet.content().size() == entry.size && has_same_mtime(&facet.rev, &entry.rev))
-        }
-    }
-}
-
-fn has_same_mtime(a: &Rev, b: &Rev) -> bool {
-    a.modified_ns().is_some() && a.modified_ns() == b.modified_ns()
-}
-
-/// Whether a content that was read at `at_ns` may have been written again within the same tick of the
-/// file system's clock, so that the times cannot tell.
-pub(super) fn is_racy(rev: &Rev, at_ns: i64) -> bool {
-    /// Linux stamps files with a clock of 1 to 10 ms.
-    const FINE_NS: i64 = 50_000_000;
-    /// File systems that keep whole seconds, or two.
-    const COARSE_NS: i64 = 2_000_000_000;
-    match rev {
-        Rev::Tag { .. } => false,
-        Rev::Stat { mtime_ns, ctime_ns } => {
-            let coarse = mtime_ns % 1_000_000_000 == 0 && ctime_ns % 1_000_000_000 == 0;
-            let tick_ns = if coarse { COARSE_NS } else { FINE_NS };
-            at_ns.saturating_sub(*mtime_ns) < tick_ns
-        }
-    }
+/// Whether the entry, at the place of a known item, may be that item: it is one of the same kind, and no
+/// identity tells them apart.
+fn may_be_item(facet: &Facet, kind: Kind, entry: &Entry) -> bool {
+    facet.item.may_be(&entry.item) && kind == entry.kind
 }

@@ -97,6 +97,8 @@ pub enum Outcome {
         entry: Option<Entry>,
         sent: u64,
         instant: bool,
+        /// Before it was put in place.
+        at: Timestamp,
     },
     Downloaded {
         entry: Entry,

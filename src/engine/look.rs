@@ -3,10 +3,18 @@
 //! A look is complete or it says nothing: the trees change only when every folder of it was listed
 //! and every absence was confirmed. `ingest` decides which node each newcomer is.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use crate::clock::Timestamp;
-use crate::tree::{Entry, ItemId, NodeId, Side};
+use crate::tree::{Digest, Entry, ItemId, Name, NodeId, Side};
+
+/// The content of a newcomer, read to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proof {
+    pub(super) digest: Digest,
+    /// When reading began.
+    pub(super) at: Timestamp,
+}
 
 /// How much of a side is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +57,10 @@ pub(super) struct Look {
     /// Folders that were not there when they were listed; nothing in them is where it was.
     pub(super) gone: HashSet<NodeId>,
     /// The items of all folders that were met.
-    pub(super) folder_items: HashSet<ItemId>,
+    folder_items: HashSet<ItemId>,
+    /// Newcomers whose content is being read to tell whether they were moved, and what was found.
+    proving: BTreeSet<(NodeId, Name)>,
+    pub(super) proofs: BTreeMap<(NodeId, Name), Option<Proof>>,
     /// Folders that were seen in the listings of their parents.
     pub(super) seen: HashSet<NodeId>,
     /// The side changed under the look: a folder that was seen was not there when it was listed. What
@@ -84,6 +95,8 @@ impl Look {
             disturbed: HashSet::new(),
             gone: HashSet::new(),
             folder_items: HashSet::new(),
+            proving: BTreeSet::new(),
+            proofs: BTreeMap::new(),
             seen: HashSet::new(),
             torn: false,
         };
@@ -139,6 +152,50 @@ impl Look {
     pub(super) fn asked(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.asked.iter().copied()
     }
+
+    /// Whether a folder of this identity was met before, as far as identities prove anything.
+    pub(super) fn is_second(&mut self, item: &ItemId) -> bool {
+        item.is_proof() && !self.folder_items.insert(item.clone())
+    }
+
+    // ---- proofs ---------------------------------------------------------------------------
+
+    /// Asks for the content of a newcomer; false if it was asked for before.
+    pub(super) fn prove(&mut self, dir: NodeId, name: &Name) -> bool {
+        let newcomer = (dir, name.clone());
+        !self.proofs.contains_key(&newcomer) && self.proving.insert(newcomer)
+    }
+
+    pub(super) fn proved(&mut self, dir: NodeId, name: Name, proof: Option<Proof>) {
+        self.proving.remove(&(dir, name.clone()));
+        self.proofs.insert((dir, name), proof);
+    }
+
+    pub(super) fn is_proving(&self) -> bool {
+        !self.proving.is_empty()
+    }
+
+    /// Takes back that a folder is this new node, with all that was placed below it (`below` says what
+    /// is placed in which folder): it is found again under the node that the folder turns out to be.
+    pub(super) fn withdraw(
+        &mut self,
+        top: NodeId,
+        below: &HashMap<NodeId, Vec<NodeId>>,
+    ) -> Vec<NodeId> {
+        let mut withdrawn = vec![top];
+        let mut at = 0;
+        while let Some(dir) = withdrawn.get(at).copied() {
+            at += 1;
+            self.newcomers.remove(&dir);
+            self.read.remove(&dir);
+            self.placed.remove(&dir);
+            withdrawn.extend(below.get(&dir).into_iter().flatten());
+        }
+        self.replaced_folders.retain(|(parent, _)| !withdrawn.contains(parent));
+        withdrawn
+    }
+
+    // ---- placing --------------------------------------------------------------------------
 
     pub(super) fn place(&mut self, node: NodeId, dir: NodeId, entry: Entry) {
         self.placed.insert(node, (dir, entry));

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::local::SkipReason;
+use crate::local::facts::StampRule;
 use crate::local::ignore::Rules;
 use crate::plan::{BrakeLimit, BrakeLimits, BrakeReason, ConflictPolicy, Mode, Op, Plan, Recent};
 use crate::remote::{Locator, NameRules};
@@ -62,6 +63,8 @@ pub struct Settings {
     pub algo: HashAlgo,
     pub local_names: NameRules,
     pub remote_names: NameRules,
+    /// By side: what its time stamps are worth.
+    pub stamps: [StampRule; 2],
     /// Content bytes after which no further transfer starts.
     pub max_transfer: Option<u64>,
     /// Time after which no further operation starts.
@@ -356,6 +359,10 @@ impl Engine {
             Event::Listed { side, dir, result } => self.take_listing(side, dir, result),
             Event::Confirmed { side, node, result } => {
                 self.take_confirmation(side, node, result);
+                Ok(())
+            }
+            Event::Proved { side, dir, name, proof } => {
+                self.take_proof(side, dir, name, proof);
                 Ok(())
             }
             Event::Finished { op, result } => self.take_outcome(op, result),

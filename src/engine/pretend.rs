@@ -18,6 +18,7 @@ impl Engine {
                 Outcome::Placed(entry)
             }
             Task::Upload { to, content, .. } => Outcome::Uploaded {
+                at: self.now,
                 entry: Some(imagined(job, &to.name, Kind::File, content.size)),
                 sent: content.size,
                 instant: false,

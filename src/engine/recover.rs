@@ -78,7 +78,7 @@ impl Engine {
     pub(super) fn note_part(&mut self, flight: &Flight, failure: Option<&Failure>) {
         let Task::Download { source, content, .. } = &flight.job.task else { return };
         let leaves = failure.is_some_and(Failure::leaves_part) && content.digest().is_some();
-        let part = leaves.then(|| part_key(&self.install_id, &source.stamp));
+        let part = leaves.then(|| part_key(&self.install_id, source));
         let before = match part {
             Some(part) => self.parts.insert(flight.op.node, part),
             None => self.parts.remove(&flight.op.node),

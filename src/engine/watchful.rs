@@ -201,7 +201,9 @@ impl Engine {
         /// So many settle times after the first sight of it, a file is sent as it is.
         const PATIENCE: u32 = 30;
         let Some(settle) = self.settings.settle else { return };
-        let written = self.trees.facet(Side::Local, node).and_then(written_at);
+        let stamps = self.settings.stamps[Side::Local as usize];
+        let written = self.trees.facet(Side::Local, node).and_then(|facet| facet.rev.modified_ns());
+        let written = written.map(|at_ns| stamps.ours(at_ns));
         let Some(written) = written.filter(|at| *at <= self.now) else { return };
         let since = self.unsettled.get(&node).map_or(self.now, |known| known.since);
         let patience: Duration = settle * PATIENCE;
@@ -311,8 +313,4 @@ impl Engine {
                 .max(self.full_look_took),
         }
     }
-}
-
-fn written_at(facet: &Facet) -> Option<Timestamp> {
-    facet.rev.modified_ns().map(Timestamp)
 }

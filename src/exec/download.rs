@@ -21,7 +21,7 @@ impl Executor {
         let lane = enter(&self.downloads).await;
         // Only where the whole can be checked at its end is its beginning worth keeping.
         let keeps = self.local.keeps_parts() && content.digest().is_some();
-        let key = StageKey(if keeps { part_key(&self.install_id, &source.stamp) } else { key });
+        let key = StageKey(if keeps { part_key(&self.install_id, source) } else { key });
         let Resumed { mut writer, size: begun, hasher } =
             self.open_stage(key, keeps, source, content).await?;
         // Before anything is read or written: what is written from here on may carry the same times.

@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::clock::Clock;
-use crate::engine::job::{Failure, FailureKind, Job, Outcome, Task};
+use crate::clock::{Clock, Timestamp};
+use crate::engine::job::{Expected, Failure, FailureKind, Job, Outcome, Task};
 use crate::local::{FsError, FsErrorKind, LocalFs};
 use crate::remote::{Effect, ErrorKind, Remote, RemoteError};
 use crate::store::SavedSession;
-use crate::tree::{HashAlgo, NodeId, Side};
+use crate::tree::{Digest, HashAlgo, NodeId, Side};
 use meter::Meter;
 
 /// Bytes that are in memory for one transfer at a time.
@@ -103,6 +103,20 @@ impl Executor {
                 self.count(self.delete(*side, what, gone.as_ref())).await
             }
             Task::Learn { side, what, algo } => self.learn(*side, what, *algo).await,
+        }
+    }
+
+    /// The content of a file and when its reading began; `None` if it is not the expected version any
+    /// more, or cannot be read.
+    pub async fn read(
+        &self,
+        side: Side,
+        what: &Expected,
+        algo: HashAlgo,
+    ) -> Option<(Digest, Timestamp)> {
+        match self.learn(side, what, algo).await {
+            Ok(Outcome::Learned { digest, at }) => Some((digest, at)),
+            Ok(_) | Err(_) => None,
         }
     }
 

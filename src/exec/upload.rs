@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, oneshot};
 use super::commit::Way;
 use super::meter::{Moving, Purpose, Wire};
 use super::{CHUNK_BYTES, Executor, Note, Result, enter, failure, local_failure, remote_failure};
+use crate::clock::Timestamp;
 use crate::engine::job::{Expected, Failure, FailureKind, Job, Outcome, Target};
 use crate::local::FileReader;
 use crate::remote::{
@@ -38,6 +39,8 @@ struct Sent {
     entry: Option<Entry>,
     bytes: u64,
     instant: bool,
+    /// Before the remote made a file of it.
+    at: Timestamp,
 }
 
 /// One file on its way: what is sent, and who counts it.
@@ -93,7 +96,8 @@ impl Executor {
         } else {
             moving.arrived()
         }
-        Ok(Outcome::Uploaded { entry, sent: sent.bytes, instant: sent.instant })
+        let Sent { bytes, instant, at, .. } = sent;
+        Ok(Outcome::Uploaded { entry, sent: bytes, instant, at })
     }
 
     /// Removes the staged version of an upload that failed. If nobody can tell whether there is one,
@@ -146,6 +150,7 @@ impl Executor {
         saved: Option<UploadSession>,
         moving: &Moving,
     ) -> Result<Sent> {
+        let mut at = self.clock.now();
         let resumed = self.resume(saved, &request).await?;
         let mut reader = self.open_source(upload, 0).await?;
         if way == Way::InPlace && self.remote.capabilities().instant_upload.is_some() {
@@ -158,7 +163,7 @@ impl Executor {
                     // The file is in place already, whatever became of its source.
                     let verified = reader.verify().await.map_err(local_failure);
                     verified.map_err(|failed| Failure { unknown: true, ..failed })?;
-                    return Ok(Sent { entry, bytes: 0, instant: true });
+                    return Ok(Sent { entry, bytes: 0, instant: true, at });
                 }
                 UploadStart::Session(session) => {
                     self.save_session(job, &session).await;
@@ -179,12 +184,13 @@ impl Executor {
             Ok(()) if way == Way::InPlace => self.look_before(upload).await,
             other => other,
         };
+        at = self.clock.now();
         let finished = match sent {
             Ok(()) => self.remote.finish_upload(&session).await.map_err(remote_failure),
             Err(failure) => Err(failure),
         };
         match finished {
-            Ok(entry) => Ok(Sent { entry, bytes: whole, instant: false }),
+            Ok(entry) => Ok(Sent { entry, bytes: whole, instant: false, at }),
             Err(failure) => {
                 if failure.kind.ends_session() || !self.resumes() {
                     // Best effort: what stays behind is cleaned up by its key at the next start.

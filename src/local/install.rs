@@ -15,7 +15,7 @@ use super::root::{Root, Spot, changed, failure};
 use super::stage::{Stage, Unflushed, exchange_name, sealed_name};
 use super::trash::{Placed, Trash};
 use super::{FsError, FsErrorKind, Installed, Result, Sealed};
-use crate::tree::{Entry, ItemId, Kind, Name, RelPath, Stamp};
+use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
 
 /// How many names are tried for a displaced file.
 const ASIDE_TRIES: u32 = 1000;
@@ -58,7 +58,7 @@ impl Stage {
     ) -> Result<Unflushed<Installed>> {
         let stage = root.control(&self.folder)?;
         let spot = root.spot(at, "install")?;
-        let staged = sealed_name(sealed.key, staged_inode(sealed)?);
+        let staged = sealed_name(sealed.key, sealed.number);
         rename_noreplace(&stage, &staged, &spot.dir, spot.name.as_str())
             .map_err(|errno| failure("install", at, errno))?;
         let entry = witness(root, &spot, sealed);
@@ -82,23 +82,13 @@ impl Stage {
         if kind_of(&old) != FileType::RegularFile {
             return Err(changed(at));
         }
-        let inode = staged_inode(sealed)?;
-        let staged = exchange_name(sealed.key, inode, over);
-        rename_noreplace(&stage, &sealed_name(sealed.key, inode), &stage, &staged)
+        let staged = exchange_name(sealed.key, sealed.number, over);
+        let waiting = sealed_name(sealed.key, sealed.number);
+        rename_noreplace(&stage, &waiting, &stage, &staged)
             .map_err(|errno| failure("replace", at, errno))?;
         let looked = Looked { root, stage, staged, sealed, spot, over: over.clone() };
         looked.inherit(&old);
         Ok(looked)
-    }
-}
-
-fn staged_inode(sealed: &Sealed) -> Result<u64> {
-    match sealed.stamp.item {
-        ItemId::Inode { ino, .. } => Ok(ino),
-        ItemId::Key(_) => {
-            let context = format!("install {}: it was not staged on a disk", sealed.key.0);
-            Err(FsError::new(FsErrorKind::NotFound, context))
-        }
     }
 }
 
@@ -213,8 +203,8 @@ impl Looked<'_> {
         if let Err(e) = self.swap() {
             return FsError::new(error.kind, format!("{error}; and then: {e}"));
         }
-        let ours = look(&self.stage, &self.staged)
-            .is_ok_and(|stat| self.root.stamp(&stat).item == self.sealed.stamp.item);
+        let ours =
+            look(&self.stage, &self.staged).is_ok_and(|stat| stat.stx_ino == self.sealed.number);
         if ours {
             return error;
         }

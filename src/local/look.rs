@@ -12,6 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::facts::is_fine_birth;
 use super::root::{Root, Spot, Symlinks, changed, device, failure, refusal};
 use super::{FsError, FsErrorKind, Listing, Result, SkipReason, Skipped};
 use crate::tree::path::{CONTROL_DIR, IGNORE_FILE};
@@ -165,6 +166,9 @@ impl Root {
         };
         let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
         let born_ns = if told { nanoseconds(stat.stx_btime) } else { 0 };
+        if !self.numbers_last() || !is_fine_birth(born_ns) {
+            return ItemId::Unproven;
+        }
         ItemId::Inode { dev, ino: stat.stx_ino, born_ns }
     }
 

@@ -3,6 +3,7 @@
 //! `LocalFs` is the border: `OsFs` is the real disk, the simulator has its own. Nothing here decides
 //! what to sync.
 
+pub mod facts;
 pub mod flush;
 pub mod ignore;
 pub(crate) mod install;
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::tree::{ContentHash, Entry, HashAlgo, Hasher, ItemId, RelPath, Stamp};
+use facts::DiskFacts;
 
 /// What went wrong on the disk, as far as somebody decides on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +151,8 @@ pub struct Resumed {
 pub struct Sealed {
     pub key: StageKey,
     pub stamp: Stamp,
+    /// The number that the disk gave the staged file; good for as long as this process lives.
+    pub number: u64,
 }
 
 /// A staged file that a killed run left behind.
@@ -183,6 +187,12 @@ pub trait LocalFs: Send + Sync + 'static {
     async fn identity(&self) -> Result<Option<String>>;
     /// Writes the marker, durably, and prepares the control folder.
     async fn claim(&self, identity: &str) -> Result<()>;
+    /// Measures what the disk of a root with a marker is like. `known` is what was measured before: as
+    /// far as it holds, only what may change is looked at again. Without `writes` the disk is left
+    /// as it is. `None` where there is nothing to measure.
+    async fn measure(&self, _known: Option<DiskFacts>, _writes: bool) -> Result<Option<DiskFacts>> {
+        Ok(None)
+    }
     /// Bytes for which there is still room, where the file system tells.
     async fn free(&self) -> Option<u64> {
         None

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::facts::DiskFacts;
 use super::flush::Flusher;
 use super::look::{kind_of, look};
 use super::rename::rename_noreplace;
@@ -29,7 +30,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::tree::path::CONTROL_DIR;
 use crate::tree::{ContentHash, Entry, HashAlgo, RelPath, Stamp};
 
-const MARKER: &str = "root-id";
+pub(super) const MARKER: &str = "root-id";
 /// An identity is a line of text; what is longer was not written by us.
 const MARKER_BYTES_MAX: u64 = 4096;
 
@@ -59,6 +60,7 @@ pub(crate) struct Disk {
     pub(crate) stage: Arc<Stage>,
     pub(crate) trash: Trash,
     flusher: Flusher,
+    clock: Arc<dyn Clock>,
 }
 
 impl Disk {
@@ -69,8 +71,9 @@ impl Disk {
         Ok(Disk {
             root,
             stage: Arc::new(Stage { folder: "stage".into() }),
-            trash: Trash::new(options.clock),
+            trash: Trash::new(Arc::clone(&options.clock)),
             flusher: Flusher::new(fd),
+            clock: options.clock,
         })
     }
 }
@@ -228,6 +231,14 @@ impl Disk {
         }
     }
 
+    pub(crate) fn measure(
+        &self,
+        known: Option<&DiskFacts>,
+        writes: bool,
+    ) -> Result<Option<DiskFacts>> {
+        self.root.measure(known, writes, &*self.clock)
+    }
+
     fn file_system(&self) -> Result<fs::StatVfs> {
         fs::fstatvfs(self.root.fd())
             .map_err(|errno| failure("ask for the room on", self.root.path().display(), errno))
@@ -297,6 +308,10 @@ impl LocalFs for OsFs {
     async fn claim(&self, identity: &str) -> Result<()> {
         let identity = identity.to_owned();
         change(&self.disk, move |disk| disk.claim(&identity)).await
+    }
+
+    async fn measure(&self, known: Option<DiskFacts>, writes: bool) -> Result<Option<DiskFacts>> {
+        visit(&self.disk, move |disk| disk.measure(known.as_ref(), writes)).await
     }
 
     async fn free(&self) -> Option<u64> {

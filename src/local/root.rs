@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use super::facts;
 use super::look::{look, stat_of};
 use super::{FsError, FsErrorKind, Result, SkipReason};
 use crate::tree::path::CONTROL_DIR;
@@ -53,6 +54,8 @@ pub struct Root {
     pub(super) symlinks: Symlinks,
     new_file_mode: Mode,
     folds_case: OnceLock<bool>,
+    /// Whether inode numbers last; those of a disk that makes them up at each mount prove nothing.
+    numbers_last: bool,
 }
 
 /// A place in the tree: its folder, opened, and the name in it.
@@ -78,6 +81,7 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(&absolute, flags, Mode::empty()).map_err(failed)?;
         let stat = stat_of(&fd).map_err(failed)?;
+        let numbers_last = fs::fstatfs(&fd).is_ok_and(|stat| facts::numbers_last(&stat));
         Ok(Root {
             fd,
             path: absolute,
@@ -86,11 +90,16 @@ impl Root {
             symlinks,
             new_file_mode: new_file_mode(),
             folds_case: OnceLock::new(),
+            numbers_last,
         })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn numbers_last(&self) -> bool {
+        self.numbers_last
     }
 
     pub(super) fn fd(&self) -> &OwnedFd {

@@ -210,7 +210,7 @@ impl Part {
         }
         let stamp = root.stamp(&stat);
         let unflushed = if alone { Vec::new() } else { vec![OwnedFd::from(self.file)] };
-        Ok((Sealed { key: self.key, stamp }, unflushed))
+        Ok((Sealed { key: self.key, stamp, number: inode }, unflushed))
     }
 
     fn broken(&self, e: &std::io::Error) -> FsError {

@@ -1,41 +1,27 @@
 //! Who has which name, as each side tells names apart, and which names a side cannot hold.
 //!
-//! A side whose case rule nobody knows is taken to be case-sensitive: its adapter or executor finds
-//! out and must cope. On a side that ignores case, the first look at a folder costs a pass over its
-//! children; everywhere else a look-up is one search.
+//! A side whose rules nobody knows is taken to tell all names apart: its adapter or executor finds out
+//! and must cope. On a side that takes different names for one, the first look at a folder costs a pass
+//! over its children; everywhere else a look-up is one search.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use unicode_normalization::UnicodeNormalization;
-
-use crate::tree::names::{CaseRule, Known, NameRules};
+use crate::tree::names::NameRules;
 use crate::tree::{Name, NodeId, Placement, Side, Trees};
 
 use super::conflict_name::copy_name;
 use super::target::{Goal, Target};
 use super::{Constraints, Hold, HoldReason};
 
-/// The form in which a side that ignores case compares names.
-pub(super) fn folded(name: &Name) -> String {
-    name.as_str().chars().flat_map(char::to_lowercase).collect()
-}
-
 /// The composed form; `None` for names that are in it anyway because they are plain ASCII.
 pub(super) fn composed(name: &Name) -> Option<String> {
-    (!name.as_str().is_ascii()).then(|| name.as_str().nfc().collect())
+    (!name.as_str().is_ascii()).then(|| NameRules::composed(name))
 }
 
 fn rules<'a>(constraints: &Constraints<'a>, side: Side) -> &'a NameRules {
     match side {
         Side::Local => constraints.local_names,
         Side::Remote => constraints.remote_names,
-    }
-}
-
-fn ignores_case(constraints: &Constraints<'_>, side: Side) -> bool {
-    match rules(constraints, side).case {
-        Known::Is(CaseRule::Insensitive) => true,
-        Known::Is(CaseRule::Sensitive) | Known::Unknown => false,
     }
 }
 
@@ -55,18 +41,19 @@ impl<'a> Occupants<'a> {
 
     /// Who, apart from `but`, keeps that side from giving the name to somebody.
     pub(super) fn of(&mut self, side: Side, at: &Placement, but: Option<NodeId>) -> Option<NodeId> {
-        if !ignores_case(self.constraints, side) {
+        let rules = rules(self.constraints, side);
+        if !rules.takes_for_one() {
             return self.trees.occupant(side, at).filter(|id| Some(*id) != but);
         }
         let trees = self.trees;
         let folder = self.folders.entry((side, at.parent)).or_insert_with(|| {
             let mut folder = Folder::new();
             for (name, id) in trees.children(side, at.parent) {
-                folder.entry(folded(name)).or_default().push(id);
+                folder.entry(rules.fold(name)).or_default().push(id);
             }
             folder
         });
-        folder.get(&folded(&at.name))?.iter().copied().find(|id| Some(*id) != but)
+        folder.get(&rules.fold(&at.name))?.iter().copied().find(|id| Some(*id) != but)
     }
 }
 
@@ -123,7 +110,7 @@ pub(super) fn holds(target: &Target<'_>, occupants: &mut Occupants<'_>) -> Vec<H
                 holds.entry(id).or_insert(Hold { node: id, side: *side, reason });
             }
         }
-        if ignores_case(target.constraints, *side) {
+        if rules(target.constraints, *side).takes_for_one() {
             for (id, with) in collisions(target, *side, occupants) {
                 let reason = HoldReason::Collides { with };
                 holds.entry(id).or_insert(Hold { node: id, side: *side, reason });
@@ -144,7 +131,8 @@ fn collisions(
     };
     let mut rivals: HashMap<(NodeId, String), Vec<(NodeId, &Goal)>> = HashMap::new();
     for (id, goal) in target.goals() {
-        rivals.entry((goal.at.parent, folded(&goal.at.name))).or_default().push((id, goal));
+        let name = rules(target.constraints, side).fold(&goal.at.name);
+        rivals.entry((goal.at.parent, name)).or_default().push((id, goal));
     }
     let mut lost = Vec::new();
     for rivals in rivals.into_values() {

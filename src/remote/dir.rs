@@ -22,6 +22,7 @@ use super::{
     RemoteError, Result, SameName, UploadRequest, UploadSession, UploadStart, UploadStyle,
 };
 use crate::clock::Clock;
+use crate::local::facts::DiskFacts;
 use crate::local::install::marked;
 use crate::local::os::{Disk, OsOptions, change, visit};
 use crate::local::root::{OpenError, Symlinks};
@@ -206,6 +207,10 @@ impl Remote for DirRemote {
         }
         let identity = identity.to_owned();
         self.act(move |disk| disk.claim(&identity)).await
+    }
+
+    async fn measure(&self, known: Option<DiskFacts>, writes: bool) -> Result<Option<DiskFacts>> {
+        self.look(move |disk| disk.measure(known.as_ref(), writes)).await
     }
 
     async fn account(&self) -> Result<Account> {

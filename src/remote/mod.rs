@@ -15,9 +15,10 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use crate::local::Listing;
+use crate::local::facts::DiskFacts;
 use crate::tree::{Digest, Entry, HashAlgo, ItemId, Kind, Name, RelPath, Rev, Stamp};
 
-pub use crate::tree::names::{AsciiSet, CaseRule, Known, NameRules};
+pub use crate::tree::names::{AsciiSet, CaseRule, FormRule, Known, NameRules};
 
 // ---- errors ------------------------------------------------------------------------------------
 
@@ -273,6 +274,10 @@ pub trait Remote: Send + Sync + 'static {
     /// are missing. Never called for a pair that was synced before.
     async fn claim(&self, _identity: &str) -> Result<()> {
         Ok(())
+    }
+    /// Measures what the disk of a plain folder is like, see `LocalFs::measure`; `None` for a service.
+    async fn measure(&self, _known: Option<DiskFacts>, _writes: bool) -> Result<Option<DiskFacts>> {
+        Ok(None)
     }
     /// One page, in the most stable order that the service offers.
     async fn list(&self, dir: &Locator, cursor: Option<PageCursor>) -> Result<Page>;

@@ -174,7 +174,7 @@ fn node_id(id: i64) -> Result<NodeId, StoreError> {
     u32::try_from(id).ok().and_then(NodeId::new).ok_or(StoreError::damaged("a node id"))
 }
 
-/// An inode is 24 bytes, a key is text.
+/// An inode is 24 bytes, a key is text, and no bytes are an item that nothing proves.
 fn item_value(item: &ItemId) -> Value {
     match item {
         ItemId::Inode { dev, ino, born_ns } => {
@@ -182,6 +182,7 @@ fn item_value(item: &ItemId) -> Value {
             Value::Blob(parts.concat())
         }
         ItemId::Key(key) => Value::Text(key.to_string()),
+        ItemId::Unproven => Value::Blob(Vec::new()),
     }
 }
 
@@ -192,6 +193,7 @@ fn item(value: ValueRef<'_>) -> Result<Option<ItemId>, StoreError> {
             let key = std::str::from_utf8(text).map_err(|_| StoreError::damaged("an item id"))?;
             Ok(Some(ItemId::Key(key.into())))
         }
+        ValueRef::Blob([]) => Ok(Some(ItemId::Unproven)),
         ValueRef::Blob(bytes) => {
             let [dev, ino, born] = words(bytes).ok_or(StoreError::damaged("an item id"))?;
             Ok(Some(ItemId::Inode { dev, ino, born_ns: born.cast_signed() }))

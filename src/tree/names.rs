@@ -1,18 +1,41 @@
 //! Which names a side can hold, as facts that the planner is handed.
 
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
 use super::path::Name;
 
 /// A fact about a side, or the admission that no document states it. Unknown means the safe way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Known<T> {
     Is(T),
     Unknown,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl<T: Copy + PartialEq> Known<T> {
+    pub fn is(self, value: T) -> bool {
+        self == Known::Is(value)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CaseRule {
     Sensitive,
     Insensitive,
+}
+
+/// What a side makes of the Unicode forms of a name, such as é as one character or as two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FormRule {
+    /// Each form is a name of its own.
+    Apart,
+    /// All forms are one name, which keeps the form that it was given.
+    Alike,
+    /// All forms are one name, which is kept in a form of the side's own.
+    Respelled,
 }
 
 /// A set of ASCII characters.
@@ -63,6 +86,7 @@ pub struct NameRules {
     pub forbidden: AsciiSet,
     pub trailing_dot_or_space: bool,
     pub case: Known<CaseRule>,
+    pub forms: Known<FormRule>,
 }
 
 /// The rule that a name breaks.
@@ -86,7 +110,34 @@ impl NameRules {
         forbidden: AsciiSet::EMPTY,
         trailing_dot_or_space: true,
         case: Known::Is(CaseRule::Sensitive),
+        forms: Known::Is(FormRule::Apart),
     };
+
+    /// Whether two different names may be one name here.
+    pub fn takes_for_one(&self) -> bool {
+        self.case.is(CaseRule::Insensitive) || self.takes_forms_for_one()
+    }
+
+    fn takes_forms_for_one(&self) -> bool {
+        self.forms.is(FormRule::Alike) || self.forms.is(FormRule::Respelled)
+    }
+
+    /// The name in its composed Unicode form.
+    pub fn composed(name: &Name) -> String {
+        name.as_str().nfc().collect()
+    }
+
+    /// Equal for names that are one name here.
+    pub fn fold(&self, name: &Name) -> String {
+        let mut text = name.as_str().to_owned();
+        if self.takes_forms_for_one() && !text.is_ascii() {
+            text = NameRules::composed(name);
+        }
+        if self.case.is(CaseRule::Insensitive) {
+            text = text.chars().flat_map(char::to_lowercase).collect();
+        }
+        text
+    }
 
     /// Names of so many bytes are short enough, whatever they are made of.
     pub fn short(&self) -> usize {

@@ -132,11 +132,29 @@ pub struct Register {
 /// A side's own identity of an item.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ItemId {
-    /// A file on a disk. `born_ns` tells a reused inode number from the file that had it before;
-    /// 0 where the file system does not record it.
+    /// A file on a disk whose inode numbers are known to last, with a birth time fine enough to tell
+    /// a reused number from the file that had it before.
     Inode { dev: u64, ino: u64, born_ns: i64 },
     /// An identifier that a service gave.
     Key(Box<str>),
+    /// An item of a disk whose numbers prove nothing. It is what stands at its place; one that was
+    /// moved is known by what is in it.
+    Unproven,
+}
+
+impl ItemId {
+    /// Whether two items of this identity are one item, wherever they are.
+    pub fn is_proof(&self) -> bool {
+        match self {
+            ItemId::Inode { .. } | ItemId::Key(_) => true,
+            ItemId::Unproven => false,
+        }
+    }
+
+    /// Whether what stands at one place, first as `self` and then as `other`, may be one item.
+    pub fn may_be(&self, other: &ItemId) -> bool {
+        self == other || !self.is_proof() || !other.is_proof()
+    }
 }
 
 impl fmt::Debug for ItemId {
@@ -144,6 +162,7 @@ impl fmt::Debug for ItemId {
         match self {
             ItemId::Inode { ino, .. } => write!(f, "inode {ino}"),
             ItemId::Key(key) => write!(f, "id {key}"),
+            ItemId::Unproven => f.write_str("unproven"),
         }
     }
 }

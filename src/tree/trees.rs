@@ -100,8 +100,11 @@ impl Trees {
         self.children(side, dir).next().is_some()
     }
 
-    /// The node that a side knows under this item id.
+    /// The node that a side knows under this item id; `None` if the id proves nothing.
     pub fn by_item(&self, side: Side, item: &ItemId) -> Option<NodeId> {
+        if !item.is_proof() {
+            return None;
+        }
         let id = *self.index(side).items.get(&self.item_hasher.hash_one(item))?;
         (self.facet(side, id)?.item == *item).then_some(id)
     }
@@ -204,12 +207,8 @@ impl Trees {
         let reborn = facet.is_some() && self.is_moved_folder_without(side, id);
         self.unindex(side, id);
         if let Some(facet) = &facet {
-            let place = facet.physical();
-            let item = self.item_hasher.hash_one(&facet.item);
-            let index = self.index_mut(side);
-            let before = index.places.insert((place.parent, place.name), id);
+            let before = self.index_facet(side, id, facet);
             assert!(before.is_none(), "{side}: {before:?} and {id:?} at one place");
-            index.items.insert(item, id);
         }
         if let Some(node) = self.slot(id) {
             match side {
@@ -298,6 +297,17 @@ impl Trees {
         }
     }
 
+    /// The identities of a side's items prove nothing any more: each is known by its place.
+    pub fn forget_items(&mut self, side: Side) {
+        let ids: Vec<NodeId> = self.ids().collect();
+        for id in ids {
+            let known = self.facet(side, id).filter(|facet| facet.item.is_proof());
+            if let Some(facet) = known.cloned() {
+                self.set_facet(side, id, Some(Facet { item: ItemId::Unproven, ..facet }));
+            }
+        }
+    }
+
     /// Drops a node from all three trees without an operation: it is no longer ours to sync.
     pub fn forget(&mut self, id: NodeId) {
         self.unindex(Side::Local, id);
@@ -369,11 +379,7 @@ impl Trees {
         self.files += self.counted(id);
         for (side, facet) in [(Side::Local, local), (Side::Remote, remote)] {
             if let Some(facet) = facet {
-                let place = facet.physical();
-                let item = self.item_hasher.hash_one(&facet.item);
-                let index = self.index_mut(side);
-                index.places.insert((place.parent, place.name), id);
-                index.items.insert(item, id);
+                self.index_facet(side, id, &facet);
             }
         }
         self.refresh_divergence(id);
@@ -442,6 +448,17 @@ impl Trees {
             Side::Local => &mut self.local,
             Side::Remote => &mut self.remote,
         }
+    }
+
+    /// Returns who was known at that place before.
+    fn index_facet(&mut self, side: Side, id: NodeId, facet: &Facet) -> Option<NodeId> {
+        let place = facet.physical();
+        let item = facet.item.is_proof().then(|| self.item_hasher.hash_one(&facet.item));
+        let index = self.index_mut(side);
+        if let Some(item) = item {
+            index.items.insert(item, id);
+        }
+        index.places.insert((place.parent, place.name), id)
     }
 
     fn unindex(&mut self, side: Side, id: NodeId) {

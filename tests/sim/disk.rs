@@ -26,19 +26,35 @@ pub(crate) struct DiskTraits {
     pub(crate) reuses_inodes: bool,
     /// Whether birth times are recorded.
     pub(crate) births: bool,
+    /// Whether it is of a type whose inode numbers last.
+    pub(crate) is_known_type: bool,
+    /// Whether its inode numbers change all the same when it is mounted again, as on a network or a
+    /// stick, or because it is a copy of the old one.
+    pub(crate) renumbers: bool,
     /// Bytes that one read returns at most, so that small files take many reads.
     pub(crate) read_max: usize,
 }
 
 impl DiskTraits {
-    pub(crate) const PLAIN: DiskTraits =
-        DiskTraits { grain_ns: 1, reuses_inodes: false, births: true, read_max: 1 << 20 };
+    pub(crate) const PLAIN: DiskTraits = DiskTraits {
+        grain_ns: 1,
+        reuses_inodes: false,
+        births: true,
+        is_known_type: true,
+        renumbers: false,
+        read_max: 1 << 20,
+    };
+    /// A share or a stick that makes its numbers up.
+    pub(crate) const SHARE: DiskTraits =
+        DiskTraits { is_known_type: false, renumbers: true, births: false, ..DiskTraits::PLAIN };
 
     pub(crate) fn draw(dice: &mut Dice) -> DiskTraits {
         DiskTraits {
             grain_ns: *dice.pick(&[1, 1, 4_000_000, 1_000_000_000]).expect("not empty"),
             reuses_inodes: dice.chance(500),
             births: dice.chance(700),
+            is_known_type: dice.chance(700),
+            renumbers: dice.chance(300),
             read_max: *dice.pick(&[3, 16, 1 << 20]).expect("not empty"),
         }
     }
@@ -80,6 +96,10 @@ struct Image {
     replaced: BTreeSet<u64>,
     trash: Vec<u64>,
     marker: Option<String>,
+    /// The number of the marker's file.
+    marker_ino: u64,
+    /// Whether numbers and birth times are told apart from one another.
+    proves: bool,
 }
 
 impl Image {
@@ -150,6 +170,24 @@ impl Image {
         }
     }
 
+    /// Gives every item the number that `numbers` has for it.
+    fn renumber(&mut self, numbers: &BTreeMap<u64, u64>) {
+        let new = |ino: &u64| numbers.get(ino).copied().unwrap_or(*ino);
+        let mut inodes = BTreeMap::new();
+        for (ino, inode) in std::mem::take(&mut self.inodes) {
+            let mut inode = Arc::unwrap_or_clone(inode);
+            if let Body::Dir(children) = &mut inode.body {
+                children.values_mut().for_each(|child| *child = new(child));
+            }
+            inodes.insert(new(&ino), Arc::new(inode));
+        }
+        self.inodes = inodes;
+        self.stage.values_mut().for_each(|ino| *ino = new(ino));
+        self.replaced = self.replaced.iter().map(new).collect();
+        self.trash.iter_mut().for_each(|ino| *ino = new(ino));
+        self.marker_ino = new(&self.marker_ino);
+    }
+
     fn walk(&self, dir: u64, path: &RelPath, see: &mut impl FnMut(&RelPath, u64)) {
         for (name, ino) in self.children(dir).into_iter().flatten() {
             let path = path.join(name);
@@ -160,7 +198,10 @@ impl Image {
 
     fn stamp(&self, ino: u64) -> Option<Stamp> {
         let inode = self.inodes.get(&ino)?;
-        let item = ItemId::Inode { dev: 1, ino, born_ns: inode.born_ns };
+        let item = match self.proves {
+            true => ItemId::Inode { dev: 1, ino, born_ns: inode.born_ns },
+            false => ItemId::Unproven,
+        };
         let (rev, size) = match &inode.body {
             Body::File(bytes) => {
                 let rev = Rev::Stat { mtime_ns: inode.mtime_ns, ctime_ns: inode.ctime_ns };
@@ -235,6 +276,8 @@ impl SimDisk {
             replaced: BTreeSet::new(),
             trash: Vec::new(),
             marker: None,
+            marker_ino: 2,
+            proves: traits.is_known_type && traits.births,
         };
         let state = State {
             durable: image.clone(),
@@ -317,6 +360,33 @@ impl SimDisk {
         state.commit();
     }
 
+    /// The disk is taken away and mounted again. Where that gives items new numbers, everything has one
+    /// that something else may have had.
+    pub(crate) fn remount(&self) {
+        let mut state = self.lock();
+        if !state.traits.renumbers {
+            return;
+        }
+        let mut free: Vec<u64> =
+            state.image.inodes.keys().copied().filter(|i| *i != ROOT).collect();
+        free.extend([state.image.marker_ino, state.next_ino + 1, state.next_ino + 2]);
+        state.next_ino += 2;
+        let mut numbers = BTreeMap::from([(ROOT, ROOT)]);
+        let old: Vec<u64> = state.image.inodes.keys().copied().filter(|i| *i != ROOT).collect();
+        for ino in old.into_iter().chain([state.image.marker_ino]) {
+            numbers.insert(ino, free.swap_remove(self.hub.below(free.len())));
+        }
+        let was = state.image.marker_ino;
+        state.image.renumber(&numbers);
+        if state.image.marker_ino == was {
+            state.next_ino += 1;
+            state.image.marker_ino = state.next_ino;
+        }
+        self.hub.note(format_args!("remount: all numbers are others"));
+        state.durable = state.image.clone();
+        state.since.clear();
+    }
+
     /// The root is not there for a while.
     pub(crate) fn unmount(&self, unmounted: bool) {
         self.lock().unmounted = unmounted;
@@ -375,7 +445,10 @@ impl State {
         let now = self.stamp_now(hub);
         self.next_ino += 1;
         let ino = if self.traits.reuses_inodes {
-            (2..).find(|ino| !self.image.inodes.contains_key(ino)).unwrap_or(self.next_ino)
+            let is_free = |ino: &u64| {
+                !self.image.inodes.contains_key(ino) && *ino != self.image.marker_ino
+            };
+            (2..).find(is_free).unwrap_or(self.next_ino)
         } else {
             self.next_ino
         };

@@ -104,6 +104,7 @@ impl World {
     /// One start of the engine: to its end, or to the step at which it is killed.
     pub(crate) async fn start(&mut self, kill_after: Option<u64>) -> End {
         self.runs += 1;
+        self.disk.remount();
         let steps_max = STEPS_MAX * self.cycles;
         let life = self.hub.begin_life(Some(kill_after.unwrap_or(steps_max)));
         let (before, was_calm) = (self.hub.steps(), self.hub.is_calm());

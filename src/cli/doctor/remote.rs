@@ -6,9 +6,10 @@ use crate::cli::connect::connect;
 use crate::cli::context::{Context, shown};
 use crate::config::RemoteConfig;
 use crate::exit::Failure;
+use crate::remote::FormRule;
 use crate::remote::disktop::Measured;
 use crate::remote::disktop::leftovers::{Leftover, LeftoverKind};
-use crate::remote::disktop::measure::{Findings, FormsFound, PagesFound, SameNameFound};
+use crate::remote::disktop::measure::{Findings, PagesFound, SameNameFound};
 use crate::text::{printable, size};
 use crate::tree::RelPath;
 
@@ -55,12 +56,12 @@ fn tell_names(found: &Findings, report: &mut Report<'_>) {
         false => "names that differ only in case are two names there",
     });
     report.fine(match found.forms {
-        FormsFound::Apart => "names that differ only in their Unicode form are two names there",
-        FormsFound::Alike => {
+        FormRule::Apart => "names that differ only in their Unicode form are two names there",
+        FormRule::Alike => {
             "names that differ only in their Unicode form are one name there: the second of such a \
              pair is not uploaded"
         }
-        FormsFound::Respelled => {
+        FormRule::Respelled => {
             "names are kept in another Unicode form than they were written: files get that form \
              here too, and the second of two that differ only in it is not uploaded"
         }

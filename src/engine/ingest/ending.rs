@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{PATH_DEPTH_MAX, is_same_item, is_surely_same_file, parked_key};
+use super::{PATH_DEPTH_MAX, may_be_item, parked_key};
 use crate::engine::look::{Extent, Look};
 use crate::engine::{Command, Engine, Problem};
 use crate::local::SkipReason;
@@ -26,7 +26,13 @@ impl Engine {
             return Vec::new();
         }
         self.place_replaced_folders(&mut look);
+        self.place_moved_folders(&mut look);
         if look.all_listed() {
+            let proofs = self.prove_moved_files(&mut look);
+            if look.is_proving() {
+                self.looks[side as usize] = Some(look);
+                return proofs;
+            }
             self.place_files(&mut look);
         }
         if look.torn {
@@ -102,6 +108,13 @@ impl Engine {
         }
     }
 
+    /// Whether the process was killed while it set this file's version aside, and this is the name of the
+    /// copy: the item there is the copy, not the file.
+    pub(super) fn is_kept_copy(&self, node: NodeId, dir: NodeId, name: &Name) -> bool {
+        let copy = self.kept_copies.get(&node);
+        copy.is_some_and(|copy| (copy.parent, &copy.name) == (dir, name))
+    }
+
     /// Files of a service that are in two places. On a disk that may be one file with two links.
     fn take_twins(&self, look: &Look, newcomers: &mut Vec<(NodeId, Entry)>) -> Vec<(NodeId, Name)> {
         let side = look.side;
@@ -143,14 +156,8 @@ impl Engine {
         let Some(facet) = self.trees.facet(side, node) else { return false };
         if self.trees.kind(node) != Kind::File
             || look.placed.contains_key(&node)
-            || !is_surely_same_file(facet, entry)
+            || self.is_kept_copy(node, dir, &entry.name)
         {
-            return false;
-        }
-        if let Some(copy) = self.kept_copies.get(&node)
-            && (copy.parent, &copy.name) == (dir, &entry.name)
-        {
-            // Killed while setting a version aside: the item under the copy's name is the copy.
             return false;
         }
         let from = facet.physical().parent;
@@ -202,6 +209,7 @@ impl Engine {
         let changed: Vec<NodeId> = edits.keys().copied().collect();
         for node in &changed {
             self.racy.remove(&(side, *node));
+            self.note_proof(&look, *node);
             if side == Side::Remote
                 && let Some(op) = self.unseen.remove(node)
             {
@@ -291,7 +299,7 @@ impl Engine {
         let old = self.trees.facet(side, node);
         let content = match old {
             Some(old)
-                if is_same_item(old, self.trees.kind(node), entry)
+                if may_be_item(old, self.trees.kind(node), entry)
                     && self.is_unchanged(side, node, old, entry) =>
             {
                 *old.content()

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{Change, Declared, FileRow, FolderRow, Target};
 use super::listing::{Id, read_folder};
-use super::{DiskTop, FormRule, Measured, Spelling, sandbox_path};
+use super::{DiskTop, Measured, Spelling, sandbox_path};
 use crate::remote::http::{Fetch, SignedUrl};
-use crate::remote::{CaseRule, ErrorKind, IdLife, Known, RemoteError, Result, SameName};
+use crate::remote::{CaseRule, ErrorKind, FormRule, IdLife, Known, RemoteError, Result, SameName};
 use crate::tree::{Entry, HashAlgo, Hasher, Name, RelPath};
 
 /// Never listed as content: it has the form of a staged name.
@@ -34,7 +34,7 @@ pub struct Findings {
     pub at_s: i64,
     pub same_name: SameNameFound,
     pub ignores_case: bool,
-    pub forms: FormsFound,
+    pub forms: FormRule,
     /// The longest name of ASCII characters that was taken, in characters; at most 255.
     pub name_chars_max: usize,
     /// The longest name that was taken, in bytes; at most 255 characters of 3 bytes.
@@ -57,18 +57,6 @@ pub enum SameNameFound {
     AutoRenames,
     Rejects,
     Duplicates,
-}
-
-/// What becomes of a letter that can be written in two ways, as one character or as two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FormsFound {
-    /// They are two names.
-    Apart,
-    /// They are one name, kept as it was written.
-    Alike,
-    /// They are one name, kept in another form than it was written.
-    Respelled,
 }
 
 /// What the pages of a listing hold.
@@ -103,10 +91,7 @@ impl Findings {
             } else {
                 CaseRule::Sensitive
             }),
-            forms: Known::Is(match self.forms {
-                FormsFound::Apart => FormRule::Apart,
-                FormsFound::Alike | FormsFound::Respelled => FormRule::Alike,
-            }),
+            forms: Known::Is(self.forms),
             spelling: Known::Is(Spelling {
                 bytes_max: self.name_bytes_max,
                 chars_max: self.name_chars_max,

@@ -21,9 +21,9 @@ use super::auth::{Credentials, Granted, Login, OAuthApp, Renewal};
 use super::http::{Fetch, Http, SignedUrl};
 use super::{
     Account, AsciiSet, Body, ByteRange, Capabilities, CaseRule, DeleteKind, Download, ErrorKind,
-    IdLife, Known, Locator, MoveSupport, NameRules, Namespace, Outstanding, Page, PageCursor,
-    Quota, Remote, RemoteError, Result, SameName, UploadRequest, UploadSession, UploadStart,
-    UploadStyle,
+    FormRule, IdLife, Known, Locator, MoveSupport, NameRules, Namespace, Outstanding, Page,
+    PageCursor, Quota, Remote, RemoteError, Result, SameName, UploadRequest, UploadSession,
+    UploadStart, UploadStyle,
 };
 use crate::tree::{ContentHash, Entry, HashAlgo, Kind, Name, RelPath, Stamp};
 
@@ -46,13 +46,6 @@ pub struct Measured {
     pub forms: Known<FormRule>,
     pub spelling: Known<Spelling>,
     pub ranged_download: Known<bool>,
-}
-
-/// Whether names that differ only in their Unicode form are two names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FormRule {
-    Apart,
-    Alike,
 }
 
 /// Which names are taken as they are. Whoever measured it saw the longest ones.
@@ -111,6 +104,8 @@ pub fn capabilities(measured: Measured) -> Capabilities {
             forbidden: spelling.forbidden,
             trailing_dot_or_space: spelling.trailing_dot_or_space,
             case: measured.case,
+            // The adapter itself refuses the second of two forms.
+            forms: Known::Unknown,
         },
     }
 }

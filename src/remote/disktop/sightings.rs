@@ -8,8 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::FormRule;
-use crate::remote::{CaseRule, Known};
+use crate::remote::{CaseRule, FormRule, Known};
 use crate::tree::{Name, RelPath};
 
 /// How long a listing is good enough, in seconds for each page that it took: looking again must

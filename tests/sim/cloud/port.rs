@@ -163,7 +163,7 @@ impl State {
     fn id_of(item: &ItemId) -> Option<u64> {
         match item {
             ItemId::Key(key) => key.strip_prefix('i')?.parse().ok(),
-            ItemId::Inode { .. } => None,
+            ItemId::Inode { .. } | ItemId::Unproven => None,
         }
     }
 

@@ -8,10 +8,12 @@ use std::sync::{Arc, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use foldsync::local::facts::{DiskFacts, Marker, Numbers};
 use foldsync::local::{
     FileReader, FsErrorKind, Installed, Leftover, Listing, LocalFs, Sealed, SkipReason, Skipped,
     StageKey, StageWriter,
 };
+use foldsync::tree::names::{CaseRule, FormRule, Known};
 use foldsync::tree::path::IGNORE_FILE;
 use foldsync::tree::{ContentHash, Entry, HashAlgo, Hasher, Name, RelPath, Side, Stamp};
 
@@ -121,6 +123,26 @@ impl LocalFs for DiskPort {
         state.image.marker = Some(identity.to_owned());
         state.commit();
         Ok(())
+    }
+
+    async fn measure(&self, known: Option<DiskFacts>, _writes: bool) -> Result<Option<DiskFacts>> {
+        self.enter("measure").await?;
+        let state = self.lock();
+        if state.image.marker.is_none() {
+            return Ok(None);
+        }
+        let marker = Marker { ino: state.image.marker_ino, born_ns: 0 };
+        let mut facts = known.unwrap_or_else(|| DiskFacts::unknown("sim".to_owned(), marker));
+        facts.marker = marker;
+        facts.numbers = match state.traits.is_known_type {
+            true => Known::Is(Numbers::Last),
+            false => Known::Unknown,
+        };
+        facts.stamps.grain_ns = Known::Is(state.traits.grain_ns);
+        facts.stamps.ahead_ns = Known::Is(0);
+        facts.spelling.case = Known::Is(CaseRule::Sensitive);
+        facts.spelling.forms = Known::Is(FormRule::Apart);
+        Ok(Some(facts))
     }
 
     /// Reads the folder in two halves, so that a user's move in between is seen twice or not at all;
@@ -578,7 +600,7 @@ impl StageWriter for Writer {
         state.commit();
         let stamp = state.image.stamp(self.ino);
         match stamp {
-            Some(stamp) => Ok(Sealed { key: self.key, stamp }),
+            Some(stamp) => Ok(Sealed { key: self.key, stamp, number: self.ino }),
             None => error(FsErrorKind::NotFound, format!("stage {}", self.key.0)),
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! A name counts as taken only if the folder shows it as it was written.
 
-use super::{FormsFound, expect_refusal};
+use super::expect_refusal;
 use crate::remote::disktop::DiskTop;
-use crate::remote::{ErrorKind, Result};
+use crate::remote::{ErrorKind, FormRule, Result};
 
 /// Lengths in characters at which services draw the line; the largest one is the most that any file
 /// system of a computer takes.
@@ -30,7 +30,7 @@ impl DiskTop {
     }
 
     /// As `try_case`, with the letter é in its two forms, and the second form once alone.
-    pub(super) async fn try_forms(&self, path: &str) -> Result<FormsFound> {
+    pub(super) async fn try_forms(&self, path: &str) -> Result<FormRule> {
         let (one, two, alone) = ("form-\u{e9}", "form-e\u{301}", "alone-e\u{301}");
         self.put(path, one, b"composed").await?;
         let file = self.take(self.put(path, two, b"decomposed").await)?;
@@ -42,9 +42,9 @@ impl DiskTop {
         let shows = |name: &str| names.iter().any(|there| there == name);
         let all = [one, two, &wide, &narrow].into_iter().all(shows);
         Ok(match (file && folder && all, kept && shows(alone)) {
-            (true, true) => FormsFound::Apart,
-            (false, true) => FormsFound::Alike,
-            (_, false) => FormsFound::Respelled,
+            (true, true) => FormRule::Apart,
+            (false, true) => FormRule::Alike,
+            (_, false) => FormRule::Respelled,
         })
     }
 
