@@ -9,6 +9,7 @@ mod sim {
     pub(crate) mod disk;
     pub(crate) mod faults;
     mod fidelity;
+    mod identity;
     pub(crate) mod oracle;
     mod scenarios;
     pub(crate) mod users;

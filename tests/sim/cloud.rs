@@ -28,6 +28,8 @@ pub(crate) struct Nature {
     pub(crate) id_life: IdLife,
     /// Items are addressed by path, as in a plain directory; otherwise by id.
     pub(crate) by_path: bool,
+    /// A plain folder on a disk whose inode numbers prove nothing.
+    pub(crate) unproven: bool,
     /// An upload replaces only the version that it is meant to replace.
     pub(crate) conditional: bool,
     /// The answer to an upload says what was created.
@@ -65,6 +67,7 @@ impl Nature {
             same_name: SameName::Replaces,
             id_life: IdLife::SurvivesMove,
             by_path: true,
+            unproven: false,
             conditional: true,
             tells_created: true,
             page_size: usize::MAX,
@@ -136,6 +139,7 @@ impl Nature {
             declared,
             same_name: *dice.pick(&open).expect("not empty"),
             by_path: false,
+            unproven: false,
             conditional: false,
             tells_created: dice.chance(500),
             page_size: *dice.pick(&[2, 3, 100]).expect("not empty"),
@@ -372,7 +376,10 @@ impl State {
             kind: item.kind,
             size,
             hash: algo.map(|algo| Hasher::of(algo, &item.content)),
-            item: ItemId::Key(format!("i{id}").into_boxed_str()),
+            item: match self.nature.unproven {
+                true => ItemId::Unproven,
+                false => ItemId::Key(format!("i{id}").into_boxed_str()),
+            },
             rev,
         }
     }

@@ -48,13 +48,15 @@ impl DiskTraits {
     pub(crate) const SHARE: DiskTraits =
         DiskTraits { is_known_type: false, renumbers: true, births: false, ..DiskTraits::PLAIN };
 
-    pub(crate) fn draw(dice: &mut Dice) -> DiskTraits {
+    /// `identity` says what numbers are worth: dice of their own, so that the days of old seeds stay
+    /// what they were in everything else.
+    pub(crate) fn draw(dice: &mut Dice, identity: &mut Dice) -> DiskTraits {
         DiskTraits {
             grain_ns: *dice.pick(&[1, 1, 4_000_000, 1_000_000_000]).expect("not empty"),
             reuses_inodes: dice.chance(500),
             births: dice.chance(700),
-            is_known_type: dice.chance(700),
-            renumbers: dice.chance(300),
+            is_known_type: identity.chance(700),
+            renumbers: identity.chance(300),
             read_max: *dice.pick(&[3, 16, 1 << 20]).expect("not empty"),
         }
     }
@@ -445,9 +447,8 @@ impl State {
         let now = self.stamp_now(hub);
         self.next_ino += 1;
         let ino = if self.traits.reuses_inodes {
-            let is_free = |ino: &u64| {
-                !self.image.inodes.contains_key(ino) && *ino != self.image.marker_ino
-            };
+            let is_free =
+                |ino: &u64| !self.image.inodes.contains_key(ino) && *ino != self.image.marker_ino;
             (2..).find(is_free).unwrap_or(self.next_ino)
         } else {
             self.next_ino

@@ -17,39 +17,39 @@ use super::users::{Act, Users};
 use super::world::{End, World, in_virtual_time, scratch};
 
 /// A pair in a story: calm but for what the story says.
-struct Story {
-    world: World,
+pub(super) struct Story {
+    pub(super) world: World,
 }
 
-fn content(text: &str) -> Bytes {
+pub(super) fn content(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-fn write(path: &str, text: &str) -> Act {
+pub(super) fn write(path: &str, text: &str) -> Act {
     Act::Write(path.to_owned(), content(text))
 }
 
-fn rename(from: &str, to: &str) -> Act {
+pub(super) fn rename(from: &str, to: &str) -> Act {
     Act::Rename(from.to_owned(), to.to_owned())
 }
 
-fn remove(path: &str) -> Act {
+pub(super) fn remove(path: &str) -> Act {
     Act::Remove(path.to_owned())
 }
 
-fn mkdir(path: &str) -> Act {
+pub(super) fn mkdir(path: &str) -> Act {
     Act::Mkdir(path.to_owned())
 }
 
 /// Where a story happens.
 #[derive(Clone)]
-struct Setting {
-    nature: Nature,
-    traits: DiskTraits,
+pub(super) struct Setting {
+    pub(super) nature: Nature,
+    pub(super) traits: DiskTraits,
 }
 
 /// A plain directory as the remote. Small pieces, so that small files take many steps.
-fn directory() -> Setting {
+pub(super) fn directory() -> Setting {
     let nature = Nature { piece: 2, ..Nature::directory() };
     Setting { nature, traits: DiskTraits { read_max: 2, ..DiskTraits::PLAIN } }
 }
@@ -69,7 +69,7 @@ fn story(base: &[(&str, &str)], tell: impl AsyncFn(&mut Story)) {
     story_in(&directory(), base, tell);
 }
 
-fn story_in(setting: &Setting, base: &[(&str, &str)], tell: impl AsyncFn(&mut Story)) {
+pub(super) fn story_in(setting: &Setting, base: &[(&str, &str)], tell: impl AsyncFn(&mut Story)) {
     for (seed, pace) in [(1, Pace::Instant), (2, Pace::Jittery), (3, Pace::Erratic)] {
         tell_once(seed, pace, setting, base, &tell);
     }
@@ -80,7 +80,7 @@ fn at_each_step(steps: u64, base: &[(&str, &str)], tell: impl AsyncFn(&mut Story
     at_each_step_in(&directory(), steps, base, tell);
 }
 
-fn at_each_step_in(
+pub(super) fn at_each_step_in(
     setting: &Setting,
     steps: u64,
     base: &[(&str, &str)],
@@ -122,24 +122,24 @@ impl Story {
         assert!(act.perform(&self.world.hub, users), "{act:?} cannot be done");
     }
 
-    fn local(&self, act: Act) {
+    pub(super) fn local(&self, act: Act) {
         self.act(&*self.world.disk, &act);
     }
 
-    fn remote(&self, act: Act) {
+    pub(super) fn remote(&self, act: Act) {
         self.act(&*self.world.cloud, &act);
     }
 
-    fn local_all(&self, acts: impl IntoIterator<Item = Act>) {
+    pub(super) fn local_all(&self, acts: impl IntoIterator<Item = Act>) {
         acts.into_iter().for_each(|act| self.local(act));
     }
 
-    fn remote_all(&self, acts: impl IntoIterator<Item = Act>) {
+    pub(super) fn remote_all(&self, acts: impl IntoIterator<Item = Act>) {
         acts.into_iter().for_each(|act| self.remote(act));
     }
 
     /// A user acts while the engine runs, as many steps from now.
-    fn local_after(&self, steps: u64, act: Act) {
+    pub(super) fn local_after(&self, steps: u64, act: Act) {
         let (hub, disk) = (self.world.hub.clone(), self.world.disk.clone());
         let deed = move || {
             act.perform(&hub, &*disk);
@@ -155,7 +155,7 @@ impl Story {
         self.world.hub.schedule(steps, Box::new(deed));
     }
 
-    async fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         self.world.settle().await;
     }
 
@@ -174,21 +174,21 @@ impl Story {
             .collect()
     }
 
-    fn expect(&self, tree: &[(&str, &str)]) {
+    pub(super) fn expect(&self, tree: &[(&str, &str)]) {
         let expected: BTreeMap<String, String> =
             tree.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
         assert_eq!(self.tree(), expected, "{}", self.world.hub.take_log().join("\n"));
     }
 
     /// One run that is killed after so many steps, if it lasts that long.
-    async fn killed_after(&mut self, steps: u64) {
+    pub(super) async fn killed_after(&mut self, steps: u64) {
         if matches!(self.world.start(Some(steps)).await, End::Killed) {
             check_nothing_lost(&self.world.hub, &self.world.disk, &self.world.cloud);
         }
     }
 
     /// One run, with what was to happen in it, and all that was not reached after it.
-    async fn run(&mut self) {
+    pub(super) async fn run(&mut self) {
         self.world.start(None).await;
         self.world.hub.do_scheduled(u64::MAX);
     }
@@ -199,7 +199,7 @@ impl Story {
     }
 
     /// Content bytes that went over the network so far.
-    fn moved(&self) -> u64 {
+    pub(super) fn moved(&self) -> u64 {
         let cost = self.world.cloud.cost();
         cost.bytes_up + cost.bytes_down
     }

@@ -437,8 +437,9 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
         let mut dice = Dice::new(seed, 2);
         let odds = Odds::draw(&mut dice);
         let pace = *dice.pick(&[Pace::Instant, Pace::Jittery, Pace::Erratic]).expect("not empty");
-        let traits = DiskTraits::draw(&mut dice);
-        let nature = Nature::draw(&mut dice);
+        let traits = DiskTraits::draw(&mut dice, &mut Dice::new(seed, 7));
+        let mut nature = Nature::draw(&mut dice);
+        nature.unproven = nature.by_path && Dice::new(seed, 8).chance(400);
         let weather = Weather::draw(&mut dice);
         let odds_of_doubt = odds.reply_lost + odds.reply_late + odds.disk_io_late + odds.stale > 0;
         // Killed in a swap, and then blinded by a listing that lags, the engine forgets it.
@@ -493,7 +494,9 @@ fn daemon_life(seed: u64, folder: &Path, trace: Trace, span: Duration, watched: 
         // Listings that lag have days of their own: in a whole day of them, together with failures, the
         // engine loses sight of something staged, which `doctor` then lists.
         let odds = Odds { quota_full: 0, disk_full: 0, stale: 0, ..Odds::draw(&mut dice) };
-        let (traits, nature) = (DiskTraits::draw(&mut dice), Nature::draw(&mut dice));
+        let traits = DiskTraits::draw(&mut dice, &mut Dice::new(seed, 7));
+        let mut nature = Nature::draw(&mut dice);
+        nature.unproven = nature.by_path && Dice::new(seed, 8).chance(400);
         let hub = Arc::new(Hub::new(seed, odds, Pace::Jittery, trace));
         let mut world = World::new(hub.clone(), traits, nature, folder);
         let users = Dice::new(seed, 3);

@@ -34,21 +34,27 @@ impl Engine {
             .iter()
             .filter(|(node, (dir, entry))| {
                 let is_new = self.is_unborn(**node) && !self.is_unborn(*dir);
-                entry.kind == Kind::Dir && !entry.item.is_proof() && is_new
+                entry.kind == Kind::Dir && is_new
             })
             .map(|(node, _)| *node)
             .collect();
         if newcomers.is_empty() {
             return;
         }
-        let holders = self.holders(look);
+        let are_proven = newcomers.iter().all(|node| look.placed[node].1.item.is_proof());
+        let holders = self.holders(look, are_proven);
         let below = placed_below(look);
         let mut pairs = Vec::new();
         for newcomer in newcomers {
             let votes = votes(look, &below, newcomer, &holders);
             pairs.extend(votes.into_iter().map(|(gone, common)| (common, newcomer, gone)));
         }
-        pairs.retain(|(common, _, gone)| 2 * common >= self.trees.children(side, *gone).count());
+        pairs.retain(|(common, newcomer, gone)| {
+            let known = self.trees.facet(side, *gone).map(|facet| &facet.item);
+            let found = look.placed.get(newcomer).map(|(_, entry)| &entry.item);
+            let may_be = known.zip(found).is_some_and(|(known, found)| known.may_be(found));
+            may_be && 2 * common >= self.trees.children(side, *gone).count()
+        });
         let name_stays = |newcomer: &NodeId, gone: &NodeId| {
             let entry = look.placed.get(newcomer).map(|(_, entry)| &entry.name);
             entry == self.trees.facet(side, *gone).map(|facet| &facet.at().name)
@@ -89,10 +95,16 @@ impl Engine {
         node != NodeId::ROOT && !self.trees.get(node).is_some_and(is_born)
     }
 
-    /// Which folders that left their places had something of that mark in them.
-    fn holders(&self, look: &Look) -> HashMap<Mark, Vec<NodeId>> {
+    /// Which folders that left their places had something of that mark in them. Where the newcomers'
+    /// identities are proven, only folders whose own ones are not.
+    fn holders(&self, look: &Look, are_proven: bool) -> HashMap<Mark, Vec<NodeId>> {
         let mut holders: HashMap<Mark, Vec<NodeId>> = HashMap::new();
-        for folder in self.departed(look).into_iter().filter(|n| self.trees.kind(*n) == Kind::Dir) {
+        let is_open = |node: &NodeId| {
+            let facet = self.trees.facet(look.side, *node);
+            let is_proof = facet.is_some_and(|facet| facet.item.is_proof());
+            self.trees.kind(*node) == Kind::Dir && !(are_proven && is_proof)
+        };
+        for folder in self.departed(look).into_iter().filter(is_open) {
             for (name, child) in self.trees.children(look.side, folder) {
                 let of_file = self
                     .trees
@@ -128,23 +140,23 @@ impl Engine {
     /// Newcomers that may be files that left their places: the commands to read them. When all of that
     /// is in, those that are what they seemed to be are placed, and the others have their hash.
     pub(super) fn prove_moved_files(&mut self, look: &mut Look) -> Vec<Command> {
-        let has_unproven =
-            look.newcomers.values().flatten().any(|entry| !entry.item.is_proof() && entry.size > 0);
-        if !has_unproven || look.is_proving() {
+        if look.newcomers.is_empty() || look.is_proving() {
             return Vec::new();
         }
         let candidates = self.departed_files(look);
         if candidates.is_empty() {
             return Vec::new();
         }
+        let may_have_moved = |entry: &Entry| {
+            let alike = candidates.get(&likeness(look.side, entry.size, &entry.rev));
+            alike.into_iter().flatten().any(|node| self.may_have_become(look.side, *node, entry))
+        };
         let wanted: Vec<(NodeId, Entry)> = look
             .newcomers
             .iter()
-            .flat_map(|(dir, entries)| entries.iter().map(|entry| (*dir, entry.clone())))
-            .filter(|(_, entry)| entry.kind == Kind::File && !entry.item.is_proof())
-            .filter(|(_, entry)| {
-                candidates.contains_key(&likeness(look.side, entry.size, &entry.rev))
-            })
+            .flat_map(|(dir, entries)| entries.iter().map(|entry| (*dir, entry)))
+            .filter(|(_, entry)| entry.kind == Kind::File && may_have_moved(entry))
+            .map(|(dir, entry)| (dir, entry.clone()))
             .collect();
         let mut commands = Vec::new();
         for (dir, entry) in wanted {
@@ -158,6 +170,11 @@ impl Engine {
             self.place_proven(look, &candidates);
         }
         commands
+    }
+
+    /// Whether nothing but their contents can tell the two apart.
+    fn may_have_become(&self, side: Side, node: NodeId, entry: &Entry) -> bool {
+        self.trees.facet(side, node).is_some_and(|facet| facet.item.may_be(&entry.item))
     }
 
     /// Files that left their places and whose content is known, by what a newcomer that is one of them
@@ -218,7 +235,10 @@ impl Engine {
             let name = self.trees.facet(side, *node).map(|facet| &facet.at().name);
             (name != Some(&entry.name), *node)
         };
-        let usable = |node: &&NodeId| !self.is_kept_copy(**node, dir, &entry.name);
+        let usable = |node: &&NodeId| {
+            let may_be = self.may_have_become(side, **node, entry);
+            may_be && !self.is_kept_copy(**node, dir, &entry.name)
+        };
         let best = *alike.iter().filter(usable).min_by_key(|node| rank(node))?;
         alike.retain(|node| *node != best);
         Some(best)

@@ -181,7 +181,10 @@ impl State {
     fn locate_dir(&self, target: &Locator) -> Result<u64> {
         let is_it = |id: &u64| {
             self.is_dir(*id)
-                && target.id.as_ref().is_none_or(|item| State::id_of(item) == Some(*id))
+                && target
+                    .id
+                    .as_ref()
+                    .is_none_or(|item| *item == ItemId::Unproven || State::id_of(item) == Some(*id))
         };
         match self.locate(target).filter(is_it) {
             Some(id) => Ok(id),
