@@ -97,6 +97,9 @@ impl Engine {
                 continue;
             }
             let uploads = op.side == Side::Remote && matches!(op.action, Action::Transfer { .. });
+            if self.is_put_aside(&op) {
+                continue;
+            }
             if self.full_for(&op) {
                 self.shut_out(&op, FailureKind::Full, format!("no room on the {} side", op.side));
             } else if uploads && self.unseen.contains_key(&op.node) {

@@ -26,6 +26,7 @@ impl Engine {
                 self.end_session(&outcome, flight.op.node);
                 self.note_part(&flight, None);
                 let report = self.report(&flight, &outcome);
+                self.note_repeat(&flight);
                 self.witness(&flight, outcome);
                 self.publish(&flight, report);
                 Ok(())

@@ -15,6 +15,7 @@ mod looking;
 mod pretend;
 mod reclaim;
 mod recover;
+mod repeats;
 pub mod report;
 mod retry;
 mod sweep;
@@ -40,6 +41,7 @@ use job::{Failure, Job, OpId};
 use look::Look;
 use recover::Arrival;
 pub use recover::{LeftoverFate, decide_leftover, kept_parts};
+use repeats::Repeats;
 pub use report::{OpReport, Stop, Summary};
 use retry::Trouble;
 use sweep::Sweep;
@@ -198,6 +200,7 @@ pub struct Engine {
     /// Failed tries, and plans that were built on old sight, in this run.
     attempts: HashMap<NodeId, u32>,
     changes: HashMap<NodeId, u32>,
+    repeats: Repeats,
     /// Folders that were to be deleted and were not empty.
     not_empty: HashSet<NodeId>,
     /// Intents of a killed process, until both sides have been looked at.
@@ -277,6 +280,7 @@ impl Engine {
             unsettled: BTreeMap::new(),
             attempts: HashMap::new(),
             changes: HashMap::new(),
+            repeats: Repeats::default(),
             not_empty: HashSet::new(),
             recalled: Vec::new(),
             full: [false, false],

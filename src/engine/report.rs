@@ -228,7 +228,7 @@ impl Engine {
         OpKind::of(op, self.trees.kind(op.node))
     }
 
-    fn place_path(&self, side: Side, at: &crate::tree::Placement) -> RelPath {
+    pub(super) fn place_path(&self, side: Side, at: &crate::tree::Placement) -> RelPath {
         self.trees.path(side, at.parent).unwrap_or_default().join(&at.name)
     }
 

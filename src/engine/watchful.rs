@@ -162,6 +162,7 @@ impl Engine {
         self.troubles.retain(|_, trouble| trouble.retry_at.is_some());
         self.attempts.clear();
         self.changes.clear();
+        self.repeats.clear();
         self.not_empty.clear();
         self.full = [false, false];
         self.torn_looks = [0, 0];

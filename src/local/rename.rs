@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use super::look::{Seen, kind_of, look};
 use super::root::{Root, Spot, changed, device, failure, refusal};
 use super::{FsError, FsErrorKind, Result, SkipReason};
-use crate::tree::{Entry, Kind, RelPath, Stamp};
+use crate::tree::names::NameRules;
+use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
 
 /// Folders that we create are never writable by group or others, whatever the umask.
 const NEW_DIR_MODE: Mode = Mode::from_raw_mode(0o755);
@@ -27,6 +28,12 @@ impl Root {
         };
         let stat = look(&spot.dir, spot.name.as_str())
             .map_err(|errno| failure("create the folder", at, errno))?;
+        if !made && !shows(&spot.dir, &spot.name).unwrap_or(true) {
+            let context = format!(
+                "create the folder {at}: this disk takes the name for that of another folder there"
+            );
+            return Err(FsError::new(FsErrorKind::BadName, context));
+        }
         match self.see(&spot.dir, spot.name.clone(), &stat) {
             Seen::Entry(entry) if entry.kind == Kind::Dir => Ok((entry, made.then_some(spot.dir))),
             Seen::Other(SkipReason::Mount) => Err(refusal(at, SkipReason::Mount)),
@@ -88,6 +95,19 @@ impl Root {
             Ok(_) | Err(_) => Err(move_back(&target, &source)),
         }
     }
+}
+
+/// Whether a folder shows that name, in whichever Unicode form: some disks find an item under names that
+/// are not its own.
+fn shows(dir: impl AsFd, name: &Name) -> rustix::io::Result<bool> {
+    let wanted = NameRules::composed(name);
+    for item in fs::Dir::read_from(dir)? {
+        let there = Name::from_bytes(item?.file_name().to_bytes());
+        if there.is_ok_and(|there| there == *name || NameRules::composed(&there) == wanted) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Undoes a rename of what turned out to be something else. It stays where it is if its old name

@@ -30,6 +30,8 @@ pub(crate) struct Nature {
     pub(crate) by_path: bool,
     /// A plain folder on a disk whose inode numbers prove nothing.
     pub(crate) unproven: bool,
+    /// Says that it made a folder, and forgets it.
+    pub(crate) loses_folders: bool,
     /// An upload replaces only the version that it is meant to replace.
     pub(crate) conditional: bool,
     /// The answer to an upload says what was created.
@@ -68,6 +70,7 @@ impl Nature {
             id_life: IdLife::SurvivesMove,
             by_path: true,
             unproven: false,
+            loses_folders: false,
             conditional: true,
             tells_created: true,
             page_size: usize::MAX,
@@ -140,6 +143,7 @@ impl Nature {
             same_name: *dice.pick(&open).expect("not empty"),
             by_path: false,
             unproven: false,
+            loses_folders: false,
             conditional: false,
             tells_created: dice.chance(500),
             page_size: *dice.pick(&[2, 3, 100]).expect("not empty"),

@@ -7,6 +7,7 @@ use super::scenarios::{
     Setting, Story, at_each_step_in, directory, mkdir, remove, rename, story_in, write,
 };
 use super::users::Users as _;
+use super::world::End;
 
 /// A share, a copied disk of a type that is trusted, one without birth times, and a share as remote.
 fn settings() -> Vec<Setting> {
@@ -143,6 +144,23 @@ fn a_kill_at_any_step_between_remounts_mixes_nothing_up() {
             s.local(write("h/b", "again"));
             s.settle().await;
             assert_eq!(s.world.disk.tree(), s.world.cloud.tree());
+        });
+    }
+}
+
+#[test]
+fn a_service_that_forgets_what_it_made_makes_no_run_endless() {
+    for unproven in [true, false] {
+        let nature = Nature { unproven, loses_folders: true, ..directory().nature };
+        story_in(&Setting { nature, ..directory() }, &[("z", "0")], async |s| {
+            for folder in ["a", "b"] {
+                (0..12).for_each(|file| s.local(write(&format!("{folder}/f{file}"), "1")));
+            }
+            let End::Done(result) = s.world.start(None).await else { panic!("it does not end") };
+            let summary = result.unwrap();
+            assert!(summary.failed > 0, "{summary:?}");
+            let made = s.world.cloud.cost().mutations;
+            assert!(made <= 26 * 9, "each of 26 things nine times at most, not {made} requests");
         });
     }
 }

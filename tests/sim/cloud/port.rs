@@ -406,7 +406,11 @@ impl Remote for CloudPort {
                 Some(_) => fail(ErrorKind::AlreadyExists, name),
                 None => {
                     let id = desk.state.add(dir, name, Kind::Dir, Bytes::new());
-                    desk.entry(id)
+                    let entry = desk.entry(id);
+                    if desk.state.nature.loses_folders {
+                        desk.state.items.remove(&id);
+                    }
+                    entry
                 }
             }
         })
