@@ -158,7 +158,7 @@ fn a_service_that_forgets_what_it_made_makes_no_run_endless() {
             }
             let End::Done(result) = s.world.start(None).await else { panic!("it does not end") };
             let summary = result.unwrap();
-            assert!(summary.failed > 0, "{summary:?}");
+            assert!(summary.failed >= 2, "both folders: {summary:?}");
             let made = s.world.cloud.cost().mutations;
             assert!(made <= 26 * 9, "each of 26 things nine times at most, not {made} requests");
         });
