@@ -97,7 +97,7 @@ impl Subject {
             parent: parent.clone(),
             name: Name::new(name).expect("a name"),
             content: self.digest(content),
-            modified_ns: None,
+            modified: None,
             over: None,
         }
     }

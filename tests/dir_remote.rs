@@ -74,7 +74,7 @@ fn request(key: u64, path: &str, content: &[u8], over: Option<Stamp>) -> UploadR
         parent: at(parent.as_str(), Kind::Dir),
         name,
         content: Digest { size: content.len() as u64, hash: Hasher::of(HashAlgo::Sha256, content) },
-        modified_ns: Some(TIME),
+        modified: Some(TIME),
         over: over.map(|stamp| (file(path), stamp)),
     }
 }

@@ -69,7 +69,7 @@ fn request(key: u64, file: &str, content: &[u8], over: Option<&Entry>) -> Upload
         parent: Locator::root(),
         name: name(file),
         content: Digest { size: content.len() as u64, hash },
-        modified_ns: None,
+        modified: None,
         over: over.map(|old| (in_root(old), old.stamp())),
     }
 }

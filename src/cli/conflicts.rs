@@ -174,7 +174,7 @@ async fn put_back(
 
 /// What `newer` means here. Of equal times the remote's wins, as it does in a sync.
 fn chosen(keep: Keep, remote: Option<&Entry>, local: Option<&Entry>) -> Keep {
-    let time = |entry: Option<&Entry>| entry.and_then(|entry| entry.rev.modified_ns());
+    let time = |entry: Option<&Entry>| entry.and_then(|entry| entry.rev.modified());
     match keep {
         Keep::Newer if time(local) > time(remote) => Keep::Local,
         Keep::Newer => Keep::Remote,

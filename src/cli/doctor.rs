@@ -1,7 +1,8 @@
 //! `doctor`: what on this computer will keep a sync from working well, and what to do about it.
 //!
-//! Looks at the configuration, the folders, the limits and the clock. Writes nothing but one probe
-//! file in the state folder, which it removes.
+//! Looks at the configuration, the folders and their disks, the limits and the clock. Writes nothing but
+//! one probe file in the state folder, and trials in the control folder of each root, which it
+//! removes.
 
 mod remote;
 
@@ -15,6 +16,8 @@ use super::context::{Context, shown};
 use super::out::Out;
 use crate::config::{Config, Invalid, RemoteConfig, Severity, check};
 use crate::exit::{Exit, Failure};
+use crate::local::LocalFs as _;
+use crate::local::os::{OsFs, OsOptions};
 use crate::text::{Paint, count, counted, printable, size};
 
 /// How a check went.
@@ -213,6 +216,26 @@ fn look_at_folder(what: &str, path: &Path, report: &mut Report<'_>) {
         }
         Some(free) => report.fine(&format!("{name}, {} free", size(free))),
         None => report.fine(&name),
+    }
+    tell_disk(path, report);
+}
+
+/// What the disk of a folder is like, with what follows from it.
+fn tell_disk(path: &Path, report: &mut Report<'_>) {
+    let measured = OsFs::open(path, OsOptions::default()).map_err(|error| error.to_string());
+    let measured = measured.and_then(|disk| {
+        let runtime = super::runtime().map_err(|failure| failure.message)?;
+        runtime.block_on(disk.measure(None, true)).map_err(|error| error.to_string())
+    });
+    match measured {
+        Ok(Some(facts)) => {
+            for finding in facts.findings() {
+                let verdict = if finding.is_notice { Verdict::Notice } else { Verdict::Fine };
+                report.say(verdict, &format!("  {}", finding.text), "");
+            }
+        }
+        Ok(None) => report.fine("  its disk is measured by the first sync"),
+        Err(error) => report.say(Verdict::Notice, &format!("  its disk: {error}"), ""),
     }
 }
 

@@ -50,7 +50,7 @@ impl Executor {
             moving.arrived();
             return Ok(Outcome::Same { digest, received, at });
         }
-        let sealed = writer.seal(source.stamp.rev.modified_ns()).await.map_err(local_failure)?;
+        let sealed = writer.seal(source.stamp.rev.modified()).await.map_err(local_failure)?;
         let over = over.as_ref().map(|over| &over.stamp);
         let installed = self.local.install(sealed, &to.path(), over, aside).await;
         let (entry, kept) = match installed {

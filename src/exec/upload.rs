@@ -136,7 +136,7 @@ impl Executor {
             parent: upload.to.parent.clone(),
             name: name.clone(),
             content: upload.content,
-            modified_ns: upload.source.stamp.rev.modified_ns(),
+            modified: upload.source.stamp.rev.modified(),
             over: upload.over.map(|over| (over.locator.clone(), over.stamp.clone())),
         }
     }

@@ -122,14 +122,14 @@ impl StampRule {
     }
 
     fn is_within(&self, rev: &Rev, at: Timestamp, fine_ns: i64) -> bool {
-        let Rev::Stat { mtime_ns, .. } = rev else { return false };
+        let (Rev::Stat { .. }, Some(mtime_ns)) = (rev, rev.modified_ns()) else { return false };
         // What the clock is ahead was itself measured by a stamp of that grain.
         let tick_ns = match self.grain_ns {
             grain if grain < CLOCK_TICK_NS => fine_ns,
             grain => grain.saturating_mul(3) / 2 + fine_ns,
         };
         let now_ns = at.0.saturating_add(self.ahead_ns);
-        now_ns.abs_diff(*mtime_ns) < tick_ns.unsigned_abs()
+        now_ns.abs_diff(mtime_ns) < tick_ns.unsigned_abs()
     }
 
     /// When that was by our clock.

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::facts::is_fine_birth;
 use super::root::{Root, Spot, Symlinks, changed, device, failure, refusal};
 use super::{FsError, FsErrorKind, Listing, Result, SkipReason, Skipped};
+use crate::tree::file_time;
 use crate::tree::path::{CONTROL_DIR, IGNORE_FILE};
 use crate::tree::{Entry, ItemId, Kind, Name, RelPath, Rev, Stamp};
 
@@ -165,7 +166,7 @@ impl Root {
             (major, minor) => fs::makedev(major, minor),
         };
         let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
-        let born_ns = if told { nanoseconds(stat.stx_btime) } else { 0 };
+        let born_ns = if told { time_of(stat.stx_btime) } else { 0 };
         if !self.numbers_last() || !is_fine_birth(born_ns) {
             return ItemId::Unproven;
         }
@@ -237,11 +238,12 @@ pub(super) fn kind_of(stat: &Statx) -> FileType {
 }
 
 fn rev(stat: &Statx) -> Rev {
-    Rev::Stat { mtime_ns: nanoseconds(stat.stx_mtime), ctime_ns: nanoseconds(stat.stx_ctime) }
+    Rev::Stat { mtime_ns: time_of(stat.stx_mtime), ctime_ns: time_of(stat.stx_ctime) }
 }
 
-pub(super) fn nanoseconds(at: StatxTimestamp) -> i64 {
-    at.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(at.tv_nsec))
+/// As one number, see `file_time`.
+pub(super) fn time_of(at: StatxTimestamp) -> i64 {
+    file_time::pack(at.tv_sec, i64::from(at.tv_nsec))
 }
 
 // ---- reading -----------------------------------------------------------------------------------

@@ -132,9 +132,9 @@ pub trait FileReader: Send {
 #[async_trait]
 pub trait StageWriter: Send {
     async fn write(&mut self, bytes: Bytes) -> Result<()>;
-    /// Ends writing, sets the modification time (nanoseconds since the epoch) where one is given,
+    /// Ends writing, sets the modification time (as `file_time` packs it) where one is given,
     /// and makes the content durable. Concurrent calls share one flush.
-    async fn seal(self: Box<Self>, mtime_ns: Option<i64>) -> Result<Sealed>;
+    async fn seal(self: Box<Self>, mtime: Option<i64>) -> Result<Sealed>;
 }
 
 /// What an earlier process left of a staged file, and how to go on with it.

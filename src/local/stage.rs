@@ -13,11 +13,12 @@ use bytes::Bytes;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx, Timespec};
 use rustix::io::Errno;
 
-use super::look::{kind_of, look, nanoseconds, stat_of};
+use super::look::{kind_of, look, stat_of, time_of};
 use super::rename::rename_noreplace;
 use super::root::{Root, failure};
 use super::trash::{Placed, Trash};
 use super::{FsError, FsErrorKind, Leftover, Result, Sealed, StageKey};
+use crate::tree::file_time;
 use crate::tree::{HashAlgo, Hasher, ItemId, Name, RelPath, Rev, Stamp};
 
 /// Written bytes that may wait for a flush while a file grows, and when it is complete. More would
@@ -89,7 +90,7 @@ impl StagedFile {
         let key = StageKey(parts.next()?.parse().ok()?);
         let inode = parts.next()?;
         let over: Vec<&str> = parts.collect();
-        let mtime_ns = nanoseconds(stat.stx_mtime);
+        let mtime_ns = time_of(stat.stx_mtime);
         let is_over = over.as_slice()
             == [stat.stx_ino.to_string(), mtime_ns.to_string(), stat.stx_size.to_string()];
         let what = match inode {
@@ -184,14 +185,12 @@ impl Part {
     }
 
     /// Ends writing. A small file is not durable yet: it comes back for that.
-    pub(super) fn seal(self, root: &Root, mtime_ns: Option<i64>) -> Result<Unflushed<Sealed>> {
+    pub(super) fn seal(self, root: &Root, mtime: Option<i64>) -> Result<Unflushed<Sealed>> {
         let fail = |errno| failure("seal", part_name(self.key), errno);
         fs::fchmod(&self.file, root.new_file_mode()).map_err(fail)?;
-        if let Some(mtime_ns) = mtime_ns {
-            let at = Timespec {
-                tv_sec: mtime_ns.div_euclid(1_000_000_000),
-                tv_nsec: mtime_ns.rem_euclid(1_000_000_000),
-            };
+        if let Some(mtime) = mtime {
+            let (tv_sec, tv_nsec) = file_time::unpack(mtime);
+            let at = Timespec { tv_sec, tv_nsec };
             let times = fs::Timestamps { last_access: at, last_modification: at };
             fs::futimens(&self.file, &times).map_err(fail)?;
         }

@@ -221,9 +221,9 @@ impl StageWriter for Writer {
         Ok(())
     }
 
-    async fn seal(mut self: Box<Self>, mtime_ns: Option<i64>) -> Result<Sealed> {
+    async fn seal(mut self: Box<Self>, mtime: Option<i64>) -> Result<Sealed> {
         let work = self.write_out();
         let disk = Arc::clone(&self.disk);
-        change(&disk, move |disk| work(disk)?.seal(&disk.root, mtime_ns)).await
+        change(&disk, move |disk| work(disk)?.seal(&disk.root, mtime)).await
     }
 }

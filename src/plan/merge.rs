@@ -166,7 +166,7 @@ fn settle_conflict(policy: ConflictPolicy, local: &Facet, remote: &Facet) -> Byt
 
 /// Which side a policy prefers; `None`: both, also where the sides do not say what it asks for.
 fn winner(policy: ConflictPolicy, local: &Facet, remote: &Facet) -> Option<Side> {
-    let times = || Some((local.rev.modified_ns()?, remote.rev.modified_ns()?));
+    let times = || Some((local.rev.modified()?, remote.rev.modified()?));
     let sizes = (local.content().size(), remote.content().size());
     let greater =
         |(l, r): (i64, i64)| (l != r).then_some(if l > r { Side::Local } else { Side::Remote });

@@ -322,7 +322,7 @@ impl Remote for DirRemote {
             let context = format!("finish {}: bytes are missing", request.name);
             return Err(RemoteError::new(ErrorKind::Corrupt, context));
         }
-        let sealed = upload.writer.seal(request.modified_ns).await;
+        let sealed = upload.writer.seal(request.modified).await;
         let sealed = sealed.map_err(|e| remote_error(e, Effect::None))?;
         let stage = self.own_stage().await?;
         let at = request.parent.path.join(&request.name);

@@ -206,8 +206,8 @@ pub struct UploadRequest {
     /// The file gets exactly this name.
     pub name: Name,
     pub content: Digest,
-    /// Modification time of the source, nanoseconds since the epoch.
-    pub modified_ns: Option<i64>,
+    /// Modification time of the source, as `file_time` packs it.
+    pub modified: Option<i64>,
     /// The version to replace in place, only asked of a service that does that
     /// (`SameName::Replaces`). The caller has looked that it still is there; an adapter checks it
     /// once more only where that is one step with the replacement. `None`: nothing may be there.

@@ -1,5 +1,6 @@
 //! The nouns: names, hashes, nodes, and the three trees. No I/O, no clock, no async.
 
+pub mod file_time;
 pub mod hash;
 pub mod names;
 pub mod node;

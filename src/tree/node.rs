@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::file_time;
 use super::hash::ContentHash;
 use super::path::Name;
 
@@ -170,7 +171,7 @@ impl fmt::Debug for ItemId {
 /// Changes whenever a file's content may have changed. Folders always have `Rev::FOLDER`.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Rev {
-    /// Nanoseconds since the epoch, from the file system.
+    /// From the file system; each as `file_time` packs it: nanoseconds since the epoch, for our times.
     Stat { mtime_ns: i64, ctime_ns: i64 },
     /// Opaque; made by the provider's adapter. `modified_s` is 0 where the provider has no time.
     Tag { tag: Box<str>, modified_s: i64 },
@@ -179,13 +180,18 @@ pub enum Rev {
 impl Rev {
     pub const FOLDER: Rev = Rev::Stat { mtime_ns: 0, ctime_ns: 0 };
 
-    /// When the content was last modified, in nanoseconds since the epoch, where the side says so.
-    pub fn modified_ns(&self) -> Option<i64> {
+    /// When the content was last modified, where the side says so; as `file_time` packs it.
+    pub fn modified(&self) -> Option<i64> {
         match self {
             Rev::Stat { mtime_ns, .. } => Some(*mtime_ns),
             Rev::Tag { modified_s: 0, .. } => None,
-            Rev::Tag { modified_s, .. } => modified_s.checked_mul(1_000_000_000),
+            Rev::Tag { modified_s, .. } => Some(file_time::pack(*modified_s, 0)),
         }
+    }
+
+    /// The same in nanoseconds since the epoch; times that those cannot hold are cut.
+    pub fn modified_ns(&self) -> Option<i64> {
+        self.modified().map(file_time::nanoseconds)
     }
 }
 

@@ -180,7 +180,7 @@ fn request(to: &str, content: &str, algo: HashAlgo) -> UploadRequest {
         parent: Locator::root(),
         name: name(to),
         content: Digest { size: content.len() as u64, hash },
-        modified_ns: None,
+        modified: None,
         over: None,
     }
 }

@@ -3,21 +3,24 @@
 //! A trial that fails tells nothing: its fact stays unknown. Touches no file of a user.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::{COARSE_NS, Changes, DiskFacts, Marker, Numbers, Spelling, Stamps, file_system};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::local::Result;
-use crate::local::look::{look, nanoseconds, stat_of};
+use crate::local::look::{look, stat_of, time_of};
 use crate::local::os::MARKER;
 use crate::local::root::{Root, device, failure};
 use crate::tree::names::{AsciiSet, CaseRule, FormRule, Known};
 use crate::tree::path::CONTROL_DIR;
 
-/// The folder of the trials in the control folder.
+/// Begins the name of the folder of the trials in the control folder.
 const FOLDER: &str = "probe";
+/// Trials take seconds: what is older was left by a process that was killed.
+const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 /// What some file systems refuse in names.
 const SUSPECTS: &str = "\\:*?\"<>|";
 /// Lengths at which file systems draw the line, and at last the one that nearly all take.
@@ -43,7 +46,7 @@ impl Root {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(errno) => return Err(fail(errno)),
         };
-        let marker = Marker { ino: marker.stx_ino, born_ns: nanoseconds(marker.stx_btime) };
+        let marker = Marker { ino: marker.stx_ino, born_ns: time_of(marker.stx_btime) };
         let (name, lasts) = fs::fstatfs(self.fd()).map(|stat| magic(&stat)).map_err(fail)?;
         let room = fs::fstatvfs(self.fd()).map_err(fail)?;
         let known = known.filter(|known| known.file_system == name);
@@ -60,7 +63,7 @@ impl Root {
         facts.marker = marker;
         facts.device = device(&stat_of(self.fd()).map_err(fail)?);
         facts.free_inodes = (room.f_files > 0).then_some(room.f_favail);
-        if writes && let Ok(bench) = Bench::new(self) {
+        if writes && let Ok(bench) = Bench::new(self, clock) {
             if known.is_none() {
                 bench.try_all(&mut facts);
             }
@@ -76,42 +79,37 @@ pub(super) fn magic(stat: &fs::StatFs) -> (String, bool) {
     file_system((stat.f_type as u64) & 0xffff_ffff)
 }
 
-/// The folder in which things are tried; removed when it is dropped.
+/// The folder in which things are tried; removed when it is dropped. Nobody else uses it: two computers
+/// may measure one disk at the same time.
 struct Bench<'a> {
     root: &'a Root,
+    folder: String,
     dir: OwnedFd,
 }
 
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
-        self.clear();
-        // What is left is cleared away by the next trials.
-        let _ = fs::unlinkat(self.root.fd(), format!("{CONTROL_DIR}/{FOLDER}"), AtFlags::REMOVEDIR);
+        // What is left is removed by a later measurement.
+        let _ = remove(self.root, &self.folder);
     }
 }
 
 impl Bench<'_> {
-    fn new(root: &Root) -> Result<Bench<'_>> {
-        let bench = Bench { root, dir: root.control(FOLDER)? };
-        bench.clear();
-        Ok(bench)
-    }
-
-    fn clear(&self) {
-        for name in self.names().unwrap_or_default() {
-            let _ = fs::unlinkat(&self.dir, name.as_str(), AtFlags::empty());
+    fn new<'a>(root: &'a Root, clock: &dyn Clock) -> Result<Bench<'a>> {
+        let now = clock.now();
+        let control = root.control("")?;
+        for name in names_in(&control).unwrap_or_default() {
+            if begun(&name).is_some_and(|at| now.since(at) > LEFT_BEHIND) {
+                let _ = remove(root, &name);
+            }
         }
+        let folder = format!("{FOLDER}-{:x}-{:x}", now.0, std::process::id());
+        let dir = root.control(&folder)?;
+        Ok(Bench { root, folder, dir })
     }
 
     fn names(&self) -> rustix::io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for item in fs::Dir::read_from(&self.dir)? {
-            let name = item?.file_name().to_string_lossy().into_owned();
-            if name != "." && name != ".." {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        names_in(&self.dir)
     }
 
     fn create(&self, name: &str) -> rustix::io::Result<OwnedFd> {
@@ -163,7 +161,7 @@ impl Bench<'_> {
             let times = Timestamps { last_access: ODD_TIME, last_modification: ODD_TIME };
             fs::futimens(&file, &times)?;
             let stat = stat_of(&file)?;
-            Ok::<_, Errno>((nanoseconds(stat.stx_mtime), nanoseconds(stat.stx_ctime)))
+            Ok::<_, Errno>((time_of(stat.stx_mtime), time_of(stat.stx_ctime)))
         })();
         let Ok((mtime_ns, ctime_ns)) = tried else {
             let unknown = Known::Unknown;
@@ -196,7 +194,7 @@ impl Bench<'_> {
             stat_of(&file)
         })();
         let Ok(stat) = stamped else { return Known::Unknown };
-        let (after_ns, stamp_ns) = (clock.now().0, nanoseconds(stat.stx_mtime));
+        let (after_ns, stamp_ns) = (clock.now().0, time_of(stat.stx_mtime));
         let grain_ns = match grain_ns {
             Known::Is(grain) => grain,
             Known::Unknown => COARSE_NS,
@@ -308,6 +306,33 @@ impl Bench<'_> {
         let dir = self.dir.as_fd();
         refused(fs::linkat(dir, "link", dir, "link-there", AtFlags::empty()))
     }
+}
+
+/// When the trials in a folder of that name were begun.
+fn begun(name: &str) -> Option<Timestamp> {
+    let (at, _) = name.strip_prefix(FOLDER)?.strip_prefix('-')?.split_once('-')?;
+    i64::from_str_radix(at, 16).ok().map(Timestamp)
+}
+
+fn remove(root: &Root, folder: &str) -> Result<()> {
+    let dir = root.control(folder)?;
+    let fail = |errno| failure("remove", folder, errno);
+    for name in names_in(&dir).map_err(fail)? {
+        fs::unlinkat(&dir, name.as_str(), AtFlags::empty()).map_err(fail)?;
+    }
+    let path = format!("{CONTROL_DIR}/{folder}");
+    fs::unlinkat(root.fd(), path, AtFlags::REMOVEDIR).map_err(fail)
+}
+
+fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for item in fs::Dir::read_from(dir)? {
+        let name = item?.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 fn known<T>(tried: rustix::io::Result<T>) -> Known<T> {
