@@ -39,8 +39,8 @@ async fn an_ordinary_disk_is_found_to_be_one() {
 
 #[tokio::test]
 async fn facts_survive_the_state_database_and_are_not_measured_twice() {
-    let facts = measured().await;
-    assert_eq!(DiskFacts::from_json(&facts.to_json().unwrap()), Some(facts.clone()));
+    let facts = DiskFacts { free_inodes: None, ..measured().await };
+    assert_eq!(DiskFacts::from_json(&facts.to_json().unwrap()), Some(facts));
     let folder = tempfile::tempdir().unwrap();
     let disk = OsFs::open(folder.path(), OsOptions::default()).unwrap();
     disk.claim("me").await.unwrap();
