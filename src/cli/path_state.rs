@@ -207,8 +207,8 @@ fn ignored(pair: &Pair, path: &RelPath, kind: Kind) -> Option<String> {
         let file = pair.config.local.join(above.as_str()).join(IGNORE_FILE);
         let small = std::fs::symlink_metadata(&file)
             .is_ok_and(|found| found.is_file() && found.len() <= IGNORE_BYTES_MAX);
-        if let Some(text) = small.then(|| std::fs::read_to_string(&file).ok()).flatten() {
-            rules.set_folder(&above, &text);
+        if let Some(text) = small.then(|| std::fs::read(&file).ok()).flatten() {
+            rules.set_folder(&above, &String::from_utf8_lossy(&text));
         }
         dir = above.parent();
     }

@@ -1,17 +1,19 @@
 //! Which paths are not synced: the configured patterns and the ignore files of the tree.
 //!
-//! Pure: it is handed texts and asked about paths. The grammar and the precedence are gitignore's:
-//! the last matching line of a file wins, the file of a deeper folder wins over one above, the
-//! configured patterns come last, and nothing below an ignored folder can be included again.
+//! Pure: it is handed texts and asked about paths. The grammar and the precedence are gitignore's,
+//! to the letter (`tests/ignore_git.rs` asks git): the last matching line of a file wins, the file
+//! of a deeper folder wins over one above, the configured patterns come last, and nothing below an
+//! ignored folder can be included again. It never reads a file and folds no case.
 
 use std::collections::HashMap;
 
-use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use sha2::{Digest, Sha256};
 
+use self::line::{Glob, Line};
 use crate::tree::path::IGNORE_FILE;
 use crate::tree::{Kind, RelPath};
+
+mod line;
 
 /// Where a pattern is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,11 +45,11 @@ pub struct Matched {
     pub at: RelPath,
 }
 
-/// A line that is not a pattern. The other lines count.
+/// A line that no path can match, which its writer hardly meant. The other lines count.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     pub source: Source,
-    /// From 1; 0 if the lines are fine one by one but not together.
+    /// From 1.
     pub line: usize,
     pub pattern: String,
     pub reason: String,
@@ -56,7 +58,8 @@ pub struct Problem {
 /// The patterns of one source.
 #[derive(Clone, Debug)]
 struct Patterns {
-    matcher: Gitignore,
+    /// In order, each with the place of its line.
+    globs: Vec<(usize, Glob)>,
     lines: Vec<String>,
     problems: Vec<Problem>,
 }
@@ -84,8 +87,7 @@ impl Rules {
     /// Takes the text of a folder's ignore file; an empty text is no file. Whether that changed any
     /// line.
     pub fn set_folder(&mut self, dir: &RelPath, text: &str) -> bool {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let lines: Vec<String> = line::cut(text).map(str::to_owned).collect();
         if lines.is_empty() {
             return self.folders.remove(dir.as_str()).is_some();
         }
@@ -99,7 +101,7 @@ impl Rules {
 
     /// No rule at all: nothing is ignored.
     pub fn is_empty(&self) -> bool {
-        self.config.matcher.is_empty() && self.folders.values().all(|p| p.matcher.is_empty())
+        self.config.globs.is_empty() && self.folders.values().all(|p| p.globs.is_empty())
     }
 
     /// Why a path is ignored; `None` if it is synced.
@@ -115,9 +117,8 @@ impl Rules {
         for end in ends.filter(|end| *end > 0) {
             let is_dir = end < text.len() || kind == Kind::Dir;
             let found = self.deciding(&files, &text[..end], is_dir);
-            if let Some((patterns, glob, source_end)) = found.filter(|(_, glob, _)| !glob.included)
-            {
-                return patterns.explain(glob, source_end, &text[..end]);
+            if let Some((patterns, decision, dir_end)) = found.filter(|(_, d, _)| !d.includes) {
+                return patterns.explain(decision.line, dir_end, &text[..end]);
             }
             files.extend(self.folders.get(&text[..end]).map(|patterns| (end, patterns)));
         }
@@ -130,7 +131,7 @@ impl Rules {
         files: &[(usize, &'a Patterns)],
         path: &str,
         is_dir: bool,
-    ) -> Option<(&'a Patterns, Decision<'a>, Option<usize>)> {
+    ) -> Option<(&'a Patterns, Decision, Option<usize>)> {
         let of_file = |(end, patterns): &(usize, &'a Patterns)| {
             let below = path[*end..].trim_start_matches('/');
             Some((*patterns, patterns.decide(below, is_dir)?, Some(*end)))
@@ -139,7 +140,7 @@ impl Rules {
         files.iter().rev().find_map(of_file).or_else(of_config)
     }
 
-    /// Lines that are not patterns, in order.
+    /// Lines that no path can match, in order.
     pub fn problems(&self) -> Vec<Problem> {
         let all = std::iter::once(&self.config).chain(self.folders.values());
         let mut problems: Vec<Problem> = all.flat_map(|p| p.problems.iter().cloned()).collect();
@@ -167,54 +168,49 @@ impl Rules {
     }
 }
 
-/// What a line says about a path.
+/// The line that decides about a path.
 #[derive(Clone, Copy)]
-struct Decision<'a> {
-    line: &'a str,
+struct Decision {
+    /// Its place, from 0.
+    line: usize,
     /// The line begins with `!`.
-    included: bool,
+    includes: bool,
 }
 
 impl Patterns {
     fn new(lines: Vec<String>, source: &Source) -> Patterns {
-        let mut builder = GitignoreBuilder::new("");
-        let mut problems = Vec::new();
-        let mut problem = |line: usize, pattern: &str, error: &ignore::Error| {
-            let (source, pattern) = (source.clone(), pattern.to_owned());
-            problems.push(Problem { source, line, pattern, reason: error.to_string() });
-        };
+        let (mut globs, mut problems) = (Vec::new(), Vec::new());
         for (at, line) in lines.iter().enumerate() {
-            if let Err(e) = builder.add_line(None, line) {
-                problem(at + 1, line, &e);
+            match line::read(line) {
+                Line::Nothing => {}
+                Line::Glob(glob) => globs.push((at, glob)),
+                Line::Unmatchable(reason) => problems.push(Problem {
+                    source: source.clone(),
+                    line: at + 1,
+                    pattern: line::trim(line).to_owned(),
+                    reason: reason.to_owned(),
+                }),
             }
         }
-        let matcher = builder.build().unwrap_or_else(|e| {
-            problem(0, "", &e);
-            Gitignore::empty()
-        });
-        Patterns { matcher, lines, problems }
+        Patterns { globs, lines, problems }
     }
 
-    /// `path` is relative to the folder of the source.
-    fn decide(&self, path: &str, is_dir: bool) -> Option<Decision<'_>> {
-        match self.matcher.matched(path, is_dir) {
-            Match::None => None,
-            Match::Ignore(glob) => Some(Decision { line: glob.original(), included: false }),
-            Match::Whitelist(glob) => Some(Decision { line: glob.original(), included: true }),
-        }
+    /// The last line that matches, and whether it includes. `path` is relative to the folder of the
+    /// source.
+    fn decide(&self, path: &str, is_dir: bool) -> Option<Decision> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let last = self.globs.iter().rev().find(|(_, glob)| glob.matches(path, name, is_dir));
+        last.map(|(line, glob)| Decision { line: *line, includes: glob.includes })
     }
 
     /// `dir_end`: where in `at` the folder of the ignore file ends; `None` for the configuration.
-    fn explain(&self, decision: Decision<'_>, dir_end: Option<usize>, at: &str) -> Option<Matched> {
-        let of_matcher = |line: &String| line == decision.line || line.trim_end() == decision.line;
-        // Of equal lines, the last one is what counts.
-        let line = self.lines.iter().rposition(of_matcher).map_or(0, |at| at + 1);
+    fn explain(&self, line: usize, dir_end: Option<usize>, at: &str) -> Option<Matched> {
         let source = match dir_end {
             None => Source::Config,
             Some(end) => Source::File(RelPath::new(&at[..end]).ok()?),
         };
-        let pattern = decision.line.to_owned();
-        Some(Matched { source, line, pattern, at: RelPath::new(at).ok()? })
+        let pattern = line::trim(&self.lines[line]).to_owned();
+        Some(Matched { source, line: line + 1, pattern, at: RelPath::new(at).ok()? })
     }
 }
 
@@ -292,12 +288,68 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_line_is_reported_and_the_others_count() {
-        let rules = rules(&["*.tmp", "a{b"], &[("", "*.log\nx{\n")]);
+    fn braces_are_plain_characters_and_classes_have_names() {
+        let rules = rules(&["*.{jpg,png}"], &[("", "{draft}.txt\nlog[[:digit:]]\n")]);
+        for synced in ["draft.txt", "a.jpg", "a.png", "logx"] {
+            assert!(!ignored(&rules, synced), "{synced}");
+        }
+        for left_out in ["{draft}.txt", "d/c.{jpg,png}", "log1"] {
+            assert!(ignored(&rules, left_out), "{left_out}");
+        }
+        assert_eq!(rules.problems(), []);
+    }
+
+    #[test]
+    fn a_line_that_no_path_can_match_is_reported_and_the_others_count() {
+        let rules = rules(&["*.tmp", "a[b"], &[("", "*.log\nx[\n\n# [\n!y[[:foo:]]  \n")]);
         assert!(ignored(&rules, "a.tmp") && ignored(&rules, "a.log"));
-        let at: Vec<(Source, usize)> =
-            rules.problems().into_iter().map(|p| (p.source, p.line)).collect();
-        assert_eq!(at, [(Source::Config, 2), (Source::File(RelPath::root()), 2)]);
+        assert!(!ignored(&rules, "a[b") && !ignored(&rules, "x["));
+        let problems = rules.problems();
+        let found: Vec<(&Source, usize, &str)> =
+            problems.iter().map(|p| (&p.source, p.line, p.pattern.as_str())).collect();
+        let file = Source::File(RelPath::root());
+        assert_eq!(
+            found,
+            [(&Source::Config, 2, "a[b"), (&file, 2, "x["), (&file, 5, "!y[[:foo:]]")]
+        );
+    }
+
+    #[test]
+    fn of_lines_that_no_path_can_match_it_is_said_why() {
+        let many = format!("{}*", "*a".repeat(63));
+        for (line, reason) in [
+            ("[", "`[` is not closed"),
+            ("a[]", "`[` is not closed"),
+            ("[[:alpha:]", "`[` is not closed"),
+            ("[a\\]", "`[` is not closed"),
+            ("[[:letters:]]", "no class"),
+            ("x\\", "backslash"),
+            ("x\\/", "backslash"),
+            ("!", "nothing follows"),
+            ("/", "no name is"),
+            ("./x", "no name is"),
+            ("!a/../b", "no name is"),
+            ("a//b", "no name is"),
+            (&many, "stars"),
+        ] {
+            let problems = rules(&[], &[("", line)]).problems();
+            assert_eq!(problems.len(), 1, "{line}");
+            assert!(problems[0].reason.contains(reason), "{line}: {}", problems[0].reason);
+        }
+        for line in [
+            "[]]",
+            "[]-a]",
+            "[[:]",
+            "[a-[:alpha:]]",
+            "{",
+            "...",
+            "a**/.",
+            "[/.]/x",
+            "\\[",
+            &many[1..],
+        ] {
+            assert_eq!(rules(&[], &[("", line)]).problems(), [], "{line}");
+        }
     }
 
     // NM-15, NM-24
