@@ -28,6 +28,10 @@ impl LocalFs for WatchedFs {
         self.disk.claim(identity).await
     }
 
+    async fn refresh_control(&self) {
+        self.disk.refresh_control().await;
+    }
+
     async fn free(&self) -> Option<u64> {
         self.disk.free().await
     }
