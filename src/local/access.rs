@@ -88,11 +88,14 @@ impl Sharing {
             return;
         }
         let mut wanted = 0;
+        if self.others_write {
+            // Whatever group it is: its members are among the others.
+            wanted |= bits << 3 | bits;
+        }
         if self.group_writes && is_group {
             wanted |= bits << 3;
             wanted |= if self.setgid && what == Shared::Folder { SETGID } else { 0 };
         }
-        wanted |= if self.others_write { bits } else { 0 };
         let mode = u32::from(stat.stx_mode) & 0o7777;
         if mode & wanted != wanted {
             let _ = fs::fchmod(item, Mode::from_raw_mode(mode | wanted));
