@@ -40,9 +40,22 @@ impl Timestamp {
     }
 }
 
+/// How long the computer has been running. Unlike wall time it never jumps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// Names the start of the computer from which it is counted.
+    pub boot: String,
+    /// Also those in which it slept.
+    pub seconds: u64,
+}
+
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
+    /// `None` where nothing is known but the wall time.
+    fn uptime(&self) -> Option<Uptime> {
+        None
+    }
     async fn sleep(&self, duration: Duration);
 }
 
@@ -55,6 +68,13 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Timestamp(since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    fn uptime(&self) -> Option<Uptime> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let seconds = uptime.split(['.', ' ']).next()?.parse().ok()?;
+        Some(Uptime { boot: boot.trim().to_owned(), seconds })
     }
 
     async fn sleep(&self, duration: Duration) {

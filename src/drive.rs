@@ -50,6 +50,31 @@ pub async fn tidy(
     install_id: &str,
     intents: &[Intent],
     parts: &[(NodeId, u64)],
+) -> Result<(), (Side, ListError)> {
+    let local = tidy_local(world, install_id, intents, parts).await;
+    local.map_err(|error| (Side::Local, error))?;
+    for intent in intents {
+        if let Ok(trace) = serde_json::from_str(&intent.job) {
+            let remote = tidy_remote(world, &trace).await;
+            remote.map_err(|error| (Side::Remote, error))?;
+        }
+    }
+    Ok(())
+}
+
+async fn tidy_remote(world: &World, trace: &Trace) -> Result<(), ListError> {
+    finish_swap(world, trace).await?;
+    if matches!(trace, Trace::Upload { .. }) {
+        world.remote.clear_stage().await?;
+    }
+    Ok(())
+}
+
+async fn tidy_local(
+    world: &World,
+    install_id: &str,
+    intents: &[Intent],
+    parts: &[(NodeId, u64)],
 ) -> Result<(), ListError> {
     for leftover in world.local.leftovers().await? {
         match decide_leftover(&leftover, install_id, intents, parts) {
@@ -65,14 +90,6 @@ pub async fn tidy(
                     }
                     other => other?,
                 }
-            }
-        }
-    }
-    for intent in intents {
-        if let Ok(trace) = serde_json::from_str(&intent.job) {
-            finish_swap(world, &trace).await?;
-            if matches!(trace, Trace::Upload { .. }) {
-                world.remote.clear_stage().await?;
             }
         }
     }

@@ -138,6 +138,10 @@ pub async fn start(
         (store, trees) = forget(store, database, conduct)?;
         check_roots(&mut store, sides, fresh_id, conduct).await?;
     }
+    if conduct == Conduct::Act {
+        sides.local.refresh_control().await;
+        sides.remote.refresh_control().await;
+    }
     let disks = measure(&mut store, &mut trees, sides, conduct).await?;
     let install_id = install_id(&mut store, fresh_id)?;
     let (executor, notes) = Executor::new(
@@ -156,7 +160,8 @@ pub async fn start(
     };
     if conduct == Conduct::Act {
         let (intents, parts) = (store.intents()?, kept_parts(&store)?);
-        drive::tidy(&world, &install_id, &intents, &parts).await.map_err(side_error)?;
+        let tidied = drive::tidy(&world, &install_id, &intents, &parts).await;
+        tidied.map_err(|(side, error)| side_error(side, error))?;
     }
     let engine_settings = engine_settings(settings, sides, &disks, conduct);
     let now = sides.clock.now();
@@ -220,7 +225,7 @@ async fn measure(
                 sides.remote.measure(known.clone(), writes).await.map_err(ListError::from)
             }
         };
-        let Some(facts) = measured.map_err(side_error)? else { continue };
+        let Some(facts) = measured.map_err(|e| side_error(side, e))? else { continue };
         let is_renumbered = known.as_ref().is_some_and(|known| facts.is_renumbered_since(known));
         if is_renumbered || !facts.numbers_prove() {
             trees.forget_items(side);
@@ -282,16 +287,18 @@ async fn check_roots(
     conduct: Conduct,
 ) -> Result<Agreed, RunError> {
     let now = sides.clock.now();
-    let local = sides.local.identity().await.map_err(|e| side_error(e.into()))?;
+    let local = sides.local.identity().await.map_err(|e| side_error(Side::Local, e.into()))?;
     let local = match (local, store.meta("root_id")?, conduct) {
         (None, None, Conduct::Act) => {
-            sides.local.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
+            let claimed = sides.local.claim(fresh_id).await;
+            claimed.map_err(|e| side_error(Side::Local, e.into()))?;
             Some(fresh_id.to_owned())
         }
         (id, _, _) => id,
     };
     if store.meta("account_key")?.is_none() && conduct == Conduct::Act {
-        sides.remote.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
+        let claimed = sides.remote.claim(fresh_id).await;
+        claimed.map_err(|e| side_error(Side::Remote, e.into()))?;
     }
     let account = account(sides).await?;
     let checks = [(Side::Local, "root_id", local), (Side::Remote, "account_key", account)];
@@ -323,7 +330,7 @@ async fn account(sides: &Sides) -> Result<Option<String>, RunError> {
     match sides.remote.account().await {
         Ok(account) => Ok(Some(account.key)),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(side_error(error.into())),
+        Err(error) => Err(side_error(Side::Remote, error.into())),
     }
 }
 
@@ -345,14 +352,12 @@ fn halt(store: &mut Store, side: Side, now: Timestamp) -> Result<bool, RunError>
     Ok(false)
 }
 
-fn side_error(error: ListError) -> RunError {
+fn side_error(side: Side, error: ListError) -> RunError {
     match error {
-        ListError::RootLost(message) => RunError::Halted { side: Side::Local, message },
+        ListError::RootLost(message) => RunError::Halted { side, message },
         ListError::Auth(message) => RunError::Auth { message },
         ListError::Transient(message) => RunError::Unavailable { message },
-        ListError::Denied(message) => RunError::Side { side: Side::Local, message },
-        ListError::Gone => {
-            RunError::Side { side: Side::Local, message: "the folder is gone".to_owned() }
-        }
+        ListError::Denied(message) => RunError::Side { side, message },
+        ListError::Gone => RunError::Side { side, message: "the folder is gone".to_owned() },
     }
 }

@@ -281,6 +281,54 @@ fn overlapping_folders_are_refused_before_anything_is_done() {
     assert!(!home.path("state").exists());
 }
 
+// CR-23
+#[test]
+fn a_bind_mount_does_not_hide_that_a_folder_lies_in_the_other() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.path("local/inner/deep")).unwrap();
+    home.configure(&home.table("docs", "local", "remote"));
+    let run = |mounts: &str, arguments: &str| {
+        let program = assert_cmd::cargo::cargo_bin!("foldsync").display();
+        let mut command = Command::new("unshare");
+        command.env_clear().current_dir(home.0.path());
+        command.envs(home.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let script = format!("{mounts} || exit 99; exec {program} {arguments}");
+        let output = command.args(["-rm", "sh", "-c", &script]).stdin(Stdio::null()).output();
+        let ran = Ran::new(&[arguments], output.ok()?);
+        ran.code.is_some_and(|code| code != 99 && !ran.err.contains("unshare")).then_some(ran)
+    };
+    let once = "sync --once --local local --remote dir:remote";
+    for (mounts, words) in [
+        ("mount --bind local/inner remote", "is inside (by another mount) the local folder"),
+        (
+            "mount --bind local remote",
+            "is the same folder (under another path) as the local folder",
+        ),
+        (
+            "mount --bind local/inner/deep remote && mount --bind local/inner local",
+            "is inside (by another mount) the local folder",
+        ),
+        ("mkdir -p remote/a && mount --bind remote/a local", "contains (by another mount)"),
+    ] {
+        let Some(ran) = run(mounts, once) else {
+            println!("skipped: no mounts in a user namespace here");
+            return;
+        };
+        ran.exits(2).complains(words);
+        for arguments in ["config check", "sync --once", "daemon"] {
+            run(mounts, arguments).unwrap().exits(78).complains(words);
+        }
+    }
+    assert!(!home.path("local/.foldsync").exists());
+    // Folders apart on one mounted disk are two folders.
+    let apart = run(
+        "mkdir -p disk/a disk/b && mount --bind disk/a local && mount --bind disk/b remote",
+        once,
+    );
+    apart.unwrap().exits(0);
+}
+
 #[test]
 fn a_state_folder_in_the_synced_folder_is_refused() {
     // CR-22

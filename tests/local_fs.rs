@@ -18,7 +18,7 @@ use std::time::Duration;
 use contract::local_fs::{Disk, entry, kind, names, path, pattern, put, read_all, skipped, stamp};
 use foldsync::clock::{Clock, Timestamp};
 use foldsync::local::os::{OsFs, OsOptions};
-use foldsync::local::root::{OpenError, Symlinks};
+use foldsync::local::root::{OpenError, RootId, Symlinks};
 use foldsync::local::{FsErrorKind, LocalFs, SkipReason, StageKey};
 use foldsync::tree::{HashAlgo, Hasher, Name, RelPath, Stamp};
 use tempfile::TempDir;
@@ -567,13 +567,160 @@ async fn new_files_and_folders_are_never_writable_by_others() {
         );
         return;
     }
-    let (fs, disk) = claimed().await;
+    // The folder itself is an ordinary one: this process would make it writable for all.
+    let disk = TempDisk::new();
+    chmod(&disk.root(), 0o755);
+    let fs = disk.open();
+    fs.claim("pair").await.unwrap();
     put(&fs, 1, "f", b"x", None).await.unwrap();
     fs.create_dir(&path("d")).await.unwrap();
     assert_eq!((mode(&disk.at("f")), mode(&disk.at("d"))), (0o644, 0o755));
     for own in [".foldsync", ".foldsync/stage", ".foldsync/trash"] {
         assert_eq!(mode(&disk.at(own)), 0o700, "{own}");
     }
+}
+
+// SE-26
+#[tokio::test]
+async fn on_a_folder_that_a_group_shares_the_group_can_use_what_is_new() {
+    if std::env::var_os("FOLDSYNC_TEST_SHARED").is_none() {
+        let mut launcher = Command::new("sh");
+        launcher.args(["-c", "umask 002; exec \"$@\"", "sh"]);
+        again(
+            "on_a_folder_that_a_group_shares_the_group_can_use_what_is_new",
+            launcher,
+            "FOLDSYNC_TEST_SHARED",
+        );
+        return;
+    }
+    let disk = TempDisk::new();
+    chmod(&disk.root(), 0o2775);
+    let group = if rustix::process::geteuid().is_root() { 2345 } else { group_of(&disk.root()) };
+    std::os::unix::fs::chown(disk.root(), None, Some(group)).unwrap();
+    chmod(&disk.root(), 0o2775);
+    let fs = disk.open();
+    fs.claim("pair").await.unwrap();
+    for folder in [".foldsync", ".foldsync/stage", ".foldsync/trash"] {
+        assert_eq!(
+            (mode(&disk.at(folder)), group_of(&disk.at(folder))),
+            (0o2770, group),
+            "{folder}"
+        );
+    }
+    for file in [".foldsync/root-id", ".foldsync/.gitignore", ".foldsync/CACHEDIR.TAG"] {
+        assert_eq!((mode(&disk.at(file)), group_of(&disk.at(file))), (0o640, group), "{file}");
+    }
+    put(&fs, 1, "f", b"x", None).await.unwrap();
+    fs.create_dir(&path("d")).await.unwrap();
+    put(&fs, 2, "d/g", b"x", None).await.unwrap();
+    for (item, wanted) in [("f", 0o664), ("d", 0o2775), ("d/g", 0o664)] {
+        assert_eq!((mode(&disk.at(item)), group_of(&disk.at(item))), (wanted, group), "{item}");
+    }
+    // What replaces something is as that was.
+    chmod(&disk.at("f"), 0o640);
+    let old = stamp(&fs, "f").await;
+    put(&fs, 3, "f", b"new", Some(&old)).await.unwrap();
+    assert_eq!(mode(&disk.at("f")), 0o640);
+}
+
+fn group_of(path: &std::path::Path) -> u32 {
+    fs::metadata(path).unwrap().gid()
+}
+
+#[tokio::test]
+async fn a_control_folder_of_an_older_version_is_opened_to_those_who_share_the_root() {
+    let (fs, disk) = claimed().await;
+    fs::write(disk.at(".foldsync/lock"), "").unwrap();
+    chmod(&disk.at(".foldsync/lock"), 0o600);
+    fs::remove_file(disk.at(".foldsync/.gitignore")).unwrap();
+    fs.refresh_control().await;
+    assert_eq!(mode(&disk.at(".foldsync")), 0o700);
+    chmod(&disk.root(), 0o770);
+    fs.refresh_control().await;
+    for (item, wanted) in
+        [("", 0o770), ("trash", 0o770), ("stage", 0o770), ("root-id", 0o640), ("lock", 0o660)]
+    {
+        assert_eq!(mode(&disk.at(".foldsync").join(item)), wanted, "{item}");
+    }
+    // So are those of a share that is open to all, as it is for containers.
+    let (fs, disk) = claimed().await;
+    chmod(&disk.root(), 0o777);
+    fs.refresh_control().await;
+    for (item, wanted) in [("", 0o777), ("trash", 0o777), ("root-id", 0o644)] {
+        assert_eq!(mode(&disk.at(".foldsync").join(item)), wanted, "{item}");
+    }
+    // In a folder like /tmp nobody can do anything to what is another user's.
+    let (fs, disk) = claimed().await;
+    chmod(&disk.root(), 0o1757);
+    fs.refresh_control().await;
+    assert_eq!(mode(&disk.at(".foldsync")), 0o700);
+}
+
+/// An access list of Linux: tag, rights and number of each entry.
+fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for (tag, bits, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(bits.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn a_new_file_gets_the_default_access_list_of_its_folder() {
+    let (fs, disk) = claimed().await;
+    disk.mkdir("d");
+    let none = u32::MAX;
+    let list = [(1, 7, none), (2, 7, 4321), (4, 5, none), (0x10, 7, none), (0x20, 5, none)];
+    let flags = rustix::fs::XattrFlags::empty();
+    let set = |at: &std::path::Path, list: &[u8]| {
+        rustix::fs::setxattr(at, "system.posix_acl_default", list, flags)
+    };
+    if set(&disk.at("d"), &access_list(&list)).is_err() {
+        println!("skipped the access lists: this file system has none");
+        return;
+    }
+    put(&fs, 1, "d/f", b"x", None).await.unwrap();
+    put(&fs, 2, "f", b"x", None).await.unwrap();
+    let of = |name: &str| {
+        let mut value = [0; 100];
+        let length = rustix::fs::getxattr(disk.at(name), "system.posix_acl_access", &mut value);
+        length.ok().map(|length| value[..length].to_vec())
+    };
+    let wanted = [(1, 6, none), (2, 7, 4321), (4, 5, none), (0x10, 6, none), (0x20, 4, none)];
+    assert_eq!(of("d/f"), Some(access_list(&wanted)));
+    assert_eq!(of("f"), None);
+}
+
+#[tokio::test]
+async fn a_control_folder_tells_git_and_backups_to_keep_out_and_leaves_what_a_person_wrote() {
+    let (fs, disk) = claimed().await;
+    let read = |name: &str| fs::read_to_string(disk.at(".foldsync").join(name)).unwrap();
+    assert!(read(".gitignore").lines().any(|line| line == "*"));
+    assert!(read("CACHEDIR.TAG").starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
+    fs::write(disk.at(".foldsync/.gitignore"), "mine").unwrap();
+    fs::remove_file(disk.at(".foldsync/CACHEDIR.TAG")).unwrap();
+    symlink(disk.victim().join("f"), disk.at(".foldsync/CACHEDIR.TAG")).unwrap();
+    fs.refresh_control().await;
+    assert_eq!(read(".gitignore"), "mine");
+    disk.assert_victim_untouched();
+    fs::remove_file(disk.at(".foldsync/CACHEDIR.TAG")).unwrap();
+    fs.refresh_control().await;
+    assert!(read("CACHEDIR.TAG").starts_with("Signature: "));
+}
+
+#[tokio::test]
+async fn the_folder_of_the_other_side_is_no_part_of_this_one() {
+    let disk = TempDisk::new();
+    disk.mkdir("d");
+    disk.mkdir("d/backup");
+    disk.mkdir("e");
+    let other = RootId::of(&disk.at("d/backup"));
+    assert!(other.is_some());
+    let fs = OsFs::open(&disk.root(), OsOptions { other, ..OsOptions::default() }).unwrap();
+    assert_eq!(skipped(&fs, "").await, []);
+    assert_eq!(skipped(&fs, "d").await, [("backup".to_owned(), SkipReason::OtherRoot)]);
 }
 
 #[tokio::test]
@@ -971,6 +1118,57 @@ async fn the_trash_forgets_what_is_older_than_it_keeps_and_nothing_else() {
         (left[0].path.as_str(), left[0].since, left[0].size),
         ("new", NOON.plus(5 * HOUR), 3)
     );
+}
+
+// SF-14
+#[tokio::test]
+async fn a_clock_that_jumps_a_year_ahead_or_writes_old_labels_empties_no_trash() {
+    let (fs, disk, clock) = dated().await;
+    let keep = 30 * 24 * HOUR;
+    let age = async || fs.age_trash("counter", keep).await.unwrap();
+    assert_eq!(age().await.files, 0);
+    clock.0.store(NOON.0 - 90 * 24 * 3_600_000_000_000, Ordering::Relaxed);
+    trash_new(&fs, &disk, "old").await;
+    clock.0.store(NOON.0, Ordering::Relaxed);
+    assert_eq!(age().await.files, 0);
+    clock.0.store(NOON.plus(365 * 24 * HOUR).0, Ordering::Relaxed);
+    let aged = age().await;
+    assert_eq!(aged.files, 0);
+    assert!(aged.jump.unwrap().to_string().contains("ahead by 365 days"));
+    clock.0.store(NOON.0, Ordering::Relaxed);
+    assert!(age().await.jump.is_some());
+    // Counted in weeks, because nothing but this clock tells the time.
+    let mut gone = 0;
+    for week in 1..=7u32 {
+        clock.0.store(NOON.plus(7 * week * 24 * HOUR).0, Ordering::Relaxed);
+        gone += age().await.files;
+        assert_eq!(gone, u64::from(week >= 6), "week {week}");
+    }
+}
+
+// SF-14
+#[tokio::test]
+async fn a_ledger_that_is_damaged_begins_anew_and_a_trash_of_another_user_is_passed_over() {
+    if !as_common_user(
+        "a_ledger_that_is_damaged_begins_anew_and_a_trash_of_another_user_is_passed_over",
+    ) {
+        return;
+    }
+    let (fs, disk, clock) = dated().await;
+    trash_new(&fs, &disk, "f").await;
+    let theirs = disk.at(".foldsync/trash/20200101T000000Z-1");
+    fs::create_dir(&theirs).unwrap();
+    chmod(&theirs, 0);
+    fs.age_trash("counter", HOUR).await.unwrap();
+    fs::write(disk.at(".foldsync/ageing/counter"), "{").unwrap();
+    clock.0.store(NOON.plus(100 * HOUR).0, Ordering::Relaxed);
+    assert_eq!(fs.age_trash("counter", HOUR).await.unwrap().files, 0);
+    clock.0.store(NOON.plus(200 * HOUR).0, Ordering::Relaxed);
+    fs.age_trash("counter", HOUR).await.unwrap();
+    clock.0.store(NOON.plus(300 * HOUR).0, Ordering::Relaxed);
+    assert_eq!(fs.age_trash("counter", HOUR).await.unwrap().files, 1);
+    assert_eq!(fs.list_trash().await.unwrap(), []);
+    chmod(&theirs, 0o700);
 }
 
 // SF-14

@@ -8,7 +8,7 @@ use crate::clock::SystemClock;
 use crate::config::units::{Rate, Timetable};
 use crate::config::{RemoteConfig, RemoteKind, RemoteSpec, TokenCommand};
 use crate::exit::Failure;
-use crate::local::root::OpenError;
+use crate::local::root::{OpenError, RootId};
 use crate::remote::dir::DirRemote;
 use crate::remote::disktop::connect::{Connection, Setup};
 use crate::remote::disktop::measure::Findings;
@@ -46,14 +46,17 @@ impl NoRemote {
     }
 }
 
-/// Opens what `spec` names; `config` is the table of a named remote.
+/// Opens what `spec` names; `config` is the table of a named remote, `local` the folder that it is
+/// synced with.
 pub(super) fn open(
     spec: &RemoteSpec,
     config: Option<&RemoteConfig>,
     state_dir: &Path,
+    local: Option<&Path>,
 ) -> Result<Arc<dyn Remote>, NoRemote> {
     if let Some(path) = folder_of(spec, config) {
-        let opened = DirRemote::open(&path, Arc::new(SystemClock));
+        let other = local.and_then(RootId::of);
+        let opened = DirRemote::open_beside(&path, Arc::new(SystemClock), other);
         return Ok(Arc::new(opened.map_err(NoRemote::Folder)?));
     }
     let (RemoteSpec::Named { remote, path }, Some(config)) = (spec, config) else {

@@ -31,6 +31,7 @@ impl LastRun {
             Ok(report) => {
                 let mut summary = report.summary.clone();
                 summary.skipped.truncate(SKIPPED_MAX);
+                summary.notes.truncate(SKIPPED_MAX);
                 (exit_of(&report.summary), None, Some(summary))
             }
             Err(failure) => (failure.exit, Some(failure.message.clone()), None),

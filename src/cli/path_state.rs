@@ -331,8 +331,9 @@ fn recorded(pair: &Pair, store: &Store, path: &RelPath, view: &mut View) -> Resu
         view.state = state;
         view.reasons.insert(0, reason);
     };
-    let skipped = LastRun::read(store).and_then(|last| last.summary).map(|summary| summary.skipped);
-    if let Some(item) = skipped.unwrap_or_default().into_iter().find(|item| item.path == path) {
+    let last = LastRun::read(store).and_then(|last| last.summary).unwrap_or_default();
+    let mut skipped = last.skipped.into_iter().chain(last.notes);
+    if let Some(item) = skipped.find(|item| item.path == path) {
         say(PathState::Excluded, item.reason);
     }
     for conflict in store.conflicts(ConflictFate::Open).map_err(failed)? {

@@ -112,7 +112,7 @@ fn open(text: &str, context: &Context) -> Result<Arc<dyn Remote>, Failure> {
             (remote.as_str(), Some(found))
         }
     };
-    connect::open(&spec, config.as_ref(), &context.state_dir()?)
+    connect::open(&spec, config.as_ref(), &context.state_dir()?, None)
         .map_err(|error| error.failure(name))
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::connect::{self, NoRemote, folder_of};
@@ -11,7 +11,7 @@ use super::context::{Pair, shown};
 use super::interrupt::Interrupt;
 use super::last_run::LastRun;
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::RemoteSpec;
+use crate::config::{RemoteSpec, check};
 use crate::daemon::lock::{LockError, PairLock};
 use crate::drive::Observer;
 use crate::engine::{Fatal, Stop, Summary};
@@ -19,7 +19,8 @@ use crate::exec::Lanes;
 use crate::exec::meter::Meter;
 use crate::exit::{Exit, Failure};
 use crate::local::os::{OsFs, OsOptions};
-use crate::local::root::{OpenError, Symlinks};
+use crate::local::root::{OpenError, RootId, Symlinks};
+use crate::local::trash::Emptied;
 use crate::pair::{self, Conduct, PairSettings, RunError, RunReport, Sides};
 use crate::plan::{BrakeLimit, BrakeLimits};
 use crate::remote::Remote;
@@ -73,18 +74,34 @@ impl Pair {
     /// The local folder, as a disk. Changes nothing in it.
     pub(super) fn open_local(&self) -> Result<OsFs, Failure> {
         let symlinks = if self.config.symlinks_follow { Symlinks::Follow } else { Symlinks::Skip };
-        let options = OsOptions { symlinks, clock: Arc::new(SystemClock) };
+        let other = self.remote_folder().and_then(|folder| RootId::of(&folder));
+        let options = OsOptions { symlinks, clock: Arc::new(SystemClock), other };
         OsFs::open(&self.config.local, options).map_err(|error| self.not_opened("local", &error))
     }
 
     pub(super) fn open_remote(&self) -> Result<Arc<dyn Remote>, Failure> {
         let state_dir = self.state_db.parent().unwrap_or(Path::new(""));
-        connect::open(&self.config.remote, self.remote.as_ref(), state_dir).map_err(|error| {
-            match error {
-                NoRemote::Folder(error) => self.not_opened("remote", &error),
-                other => other.failure(&self.config.name),
-            }
+        let local = Some(self.config.local.as_path());
+        let opened = connect::open(&self.config.remote, self.remote.as_ref(), state_dir, local);
+        opened.map_err(|error| match error {
+            NoRemote::Folder(error) => self.not_opened("remote", &error),
+            other => other.failure(&self.config.name),
         })
+    }
+
+    /// Mounts may have changed since the configuration was read: a folder that is copied into itself
+    /// grows without end.
+    fn refuse_nested(&self) -> Result<(), Failure> {
+        let nested = self
+            .remote_folder()
+            .and_then(|remote| Some((check::nested(&self.config.local, &remote)?, shown(&remote))));
+        let Some((words, remote)) = nested else { return Ok(()) };
+        Err(self.mistaken(format!(
+            "{}: the remote folder {remote} {words} the local folder {}. Nothing was changed: the \
+             folders of a pair must not overlap",
+            self.name(),
+            shown(&self.config.local)
+        )))
     }
 
     /// A root that was there and is not any more is most likely a disk that is not mounted: that
@@ -98,8 +115,11 @@ impl Pair {
                 format!("{halted} (is a disk not mounted?). Nothing was changed"),
             ),
             (OpenError::Missing(_), false) => {
-                let folder = if side == "local" { &self.config.local } else { &self.remote_path() };
-                self.mistaken(format!("{halted}. Make it first: mkdir -p {}", shown(folder)))
+                let folder = match side {
+                    "local" => self.config.local.clone(),
+                    _ => self.remote_folder().unwrap_or_default(),
+                };
+                self.mistaken(format!("{halted}. Make it first: mkdir -p {}", shown(&folder)))
             }
             (OpenError::NotAFolder(_), false) => self.mistaken(halted),
             (OpenError::NotReadable(_) | OpenError::Other { .. }, _) => Failure::fatal(halted),
@@ -114,11 +134,13 @@ impl Pair {
         }
     }
 
-    fn remote_path(&self) -> std::path::PathBuf {
-        folder_of(&self.config.remote, self.remote.as_ref()).unwrap_or_default()
+    /// The folder on this computer that the remote is, if it is one.
+    fn remote_folder(&self) -> Option<PathBuf> {
+        folder_of(&self.config.remote, self.remote.as_ref())
     }
 
     pub(super) fn sides(&self) -> Result<Sides, Failure> {
+        self.refuse_nested()?;
         Ok(Sides {
             local: Arc::new(self.open_local()?),
             remote: self.open_remote()?,
@@ -137,7 +159,7 @@ impl Pair {
         PairLock::acquire(&self.lock, &self.config.local).map_err(|error| {
             let exit = match &error {
                 LockError::Held { .. } => Exit::Busy,
-                LockError::Io { .. } => Exit::Fatal,
+                LockError::Closed { .. } | LockError::Io { .. } => Exit::Fatal,
             };
             Failure::new(exit, format!("{}: {}", self.name(), printable(&error.to_string())))
         })
@@ -205,15 +227,26 @@ impl Pair {
 
     /// What is in the trash longer than it is kept goes. A failure waits for the next run.
     pub(super) async fn expire_trash(&self) {
-        let folders = std::iter::once(self.config.local.clone())
-            .chain(folder_of(&self.config.remote, self.remote.as_ref()));
+        // Each state database counts for itself how long something has been in the trash.
+        let counter = self.records().ok().flatten().and_then(|s| s.meta("install_id").ok()?);
+        let Some(counter) = counter else { return };
+        let name = &self.config.name;
+        let mut jumped = None;
+        let folders = std::iter::once(self.config.local.clone()).chain(self.remote_folder());
         for folder in folders {
             let Ok(disk) = OsFs::open(&folder, OsOptions::default()) else { continue };
-            match disk.expire_trash(SystemClock.now(), self.config.trash_keep).await {
-                Ok(0) => {}
-                Ok(files) => tracing::info!(pair = self.config.name, files, "trash aged out"),
-                Err(error) => tracing::warn!(pair = self.config.name, %error, "trash not cleaned"),
+            match disk.age_trash(&counter, self.config.trash_keep).await {
+                Ok(Emptied { files, jump }) => {
+                    if files > 0 {
+                        tracing::info!(pair = name, files, "trash aged out");
+                    }
+                    jumped = jumped.or(jump);
+                }
+                Err(error) => tracing::warn!(pair = name, %error, "trash not cleaned"),
             }
+        }
+        if let Some(jump) = jumped {
+            tracing::warn!(pair = name, "{jump}; nothing is removed from the trash because of it");
         }
     }
 

@@ -24,6 +24,9 @@ use crate::exit::{Exit, Failure};
 use crate::pair::Conduct;
 use crate::text::printable;
 
+/// How many items a run names that are left out by rule; `status --json` names them all.
+const NOTES_MAX: usize = 10;
+
 /// How a run is shown.
 #[derive(Clone, Copy)]
 struct Show {
@@ -199,6 +202,10 @@ async fn run_pair(
             pair.name(),
             super::context::shown(path)
         ));
+    }
+    for item in report.summary.notes.iter().take(NOTES_MAX) {
+        let (path, reason) = (printable(&item.path), printable(&item.reason));
+        say(format!("foldsync: {}: {path} is left out: {reason}", pair.name()));
     }
     sums.add(&report.summary, report.requests);
     if !show.json {

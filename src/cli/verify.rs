@@ -15,6 +15,7 @@ use crate::local::ignore::Rules;
 use crate::pair::Sides;
 use crate::remote::{Locator, Remote, RemoteError};
 use crate::text::{Paint, counted, printable, size};
+use crate::tree::path::CONTROL_DIR;
 use crate::tree::{ContentHash, Entry, Hasher, Kind, RelPath};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -139,7 +140,11 @@ impl<'a> Check<'a> {
         for (name, sides) in names {
             let path = dir.join(&name);
             let kind = sides.0.as_ref().or(sides.1.as_ref()).map_or(Kind::File, |entry| entry.kind);
-            let ours = left_out.iter().any(|left| left == name.as_str()) || name.is_internal();
+            // The control folder of another pair is synced on no side.
+            let is_control = kind == Kind::Dir && name.as_str() == CONTROL_DIR;
+            let ours = left_out.iter().any(|left| left == name.as_str())
+                || name.is_internal()
+                || is_control;
             if ours || self.rules.is_ignored(&path, kind).is_some() {
                 continue;
             }

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::mounts::Home;
 use super::{Config, PairConfig, Problem, RemoteKind, RemoteSpec};
 use crate::text::printable;
 
@@ -23,7 +24,7 @@ pub fn overlaps(config: &Config, state_dir: Option<&Path>) -> Vec<Problem> {
             }
         }
         if let (Place::Disk(folder), Some(state)) = (&claim.place, state_dir)
-            && let Some(words) = Place::Disk(real(state)).overlap(&Place::Disk(folder.clone()))
+            && let Some(words) = Folder::at(state).overlap(folder)
         {
             // CR-22: the database and the credentials would be uploaded.
             let shown = printable(&state.to_string_lossy());
@@ -92,32 +93,61 @@ impl std::fmt::Display for Claim {
 }
 
 enum Place {
-    /// A folder of this computer, with links resolved.
-    Disk(PathBuf),
+    Disk(Folder),
     /// A folder of a cloud: the remote's name and the path in it.
     Cloud(String, PathBuf),
 }
 
+/// A folder of this computer.
+struct Folder {
+    /// With links resolved.
+    path: PathBuf,
+    /// Where it really is, if it is there.
+    home: Option<Home>,
+}
+
+impl Folder {
+    fn at(path: &Path) -> Folder {
+        let path = real(path);
+        let home = Home::of(&path);
+        Folder { path, home }
+    }
+
+    fn overlap(&self, other: &Folder) -> Option<&'static str> {
+        let by_path = overlap(&self.path, &other.path);
+        by_path.or_else(|| self.home.as_ref()?.overlap(other.home.as_ref()?))
+    }
+}
+
 impl Place {
     fn overlap(&self, other: &Place) -> Option<&'static str> {
-        let (a, b) = match (self, other) {
-            (Place::Disk(a), Place::Disk(b)) => (a, b),
-            (Place::Cloud(a_name, a), Place::Cloud(b_name, b)) if a_name == b_name => (a, b),
-            (Place::Cloud(..), _) | (_, Place::Cloud(..)) => return None,
-        };
-        match (a.starts_with(b), b.starts_with(a)) {
-            (true, true) => Some("is the same folder as"),
-            (true, false) => Some("is inside"),
-            (false, true) => Some("contains"),
-            (false, false) => None,
+        match (self, other) {
+            (Place::Disk(a), Place::Disk(b)) => a.overlap(b),
+            (Place::Cloud(a_name, a), Place::Cloud(b_name, b)) if a_name == b_name => overlap(a, b),
+            (Place::Cloud(..), _) | (_, Place::Cloud(..)) => None,
         }
     }
 }
 
+fn overlap(a: &Path, b: &Path) -> Option<&'static str> {
+    match (a.starts_with(b), b.starts_with(a)) {
+        (true, true) => Some("is the same folder as"),
+        (true, false) => Some("is inside"),
+        (false, true) => Some("contains"),
+        (false, false) => None,
+    }
+}
+
+/// How the remote folder of a pair lies to its local one, if they overlap: mounts come and go after a
+/// configuration was read.
+pub fn nested(local: &Path, remote: &Path) -> Option<&'static str> {
+    Folder::at(remote).overlap(&Folder::at(local))
+}
+
 fn claims(config: &Config, pair: &PairConfig) -> [Claim; 2] {
     let remote = match (dir_of(config, &pair.remote), &pair.remote) {
-        (Some(path), _) => Place::Disk(real(&path)),
-        (None, RemoteSpec::Dir(path)) => Place::Disk(real(path)),
+        (Some(path), _) => Place::Disk(Folder::at(&path)),
+        (None, RemoteSpec::Dir(path)) => Place::Disk(Folder::at(path)),
         (None, RemoteSpec::Named { remote, path }) => {
             Place::Cloud(remote.clone(), PathBuf::from(path.as_str()))
         }
@@ -129,7 +159,7 @@ fn claims(config: &Config, pair: &PairConfig) -> [Claim; 2] {
         at: at.clone(),
     };
     [
-        claim("local folder", Place::Disk(real(&pair.local)), &pair.spans.local),
+        claim("local folder", Place::Disk(Folder::at(&pair.local)), &pair.spans.local),
         claim("remote folder", remote, &pair.spans.remote),
     ]
 }

@@ -7,6 +7,7 @@ pub mod check;
 mod fields;
 pub mod hooks;
 pub mod locate;
+mod mounts;
 pub mod problem;
 mod read;
 mod show;

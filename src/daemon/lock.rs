@@ -5,7 +5,8 @@
 //! not every file system locks folders. No link is followed to it, so nobody can plant one. (SE-04)
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -18,6 +19,12 @@ pub enum LockError {
     /// Another process owns the pair.
     #[error("another foldsync {owner} is working on this pair (lock {path})")]
     Held { path: PathBuf, owner: String },
+    /// The control folder is another user's, who keeps it for themselves.
+    #[error(
+        "the local folder is used by another user: {path} belongs to user {owner} and is closed to \
+         this one. If both are to sync this folder, user {owner} must allow it: chmod -R g+rwX '{path}'"
+    )]
+    Closed { path: PathBuf, owner: u32 },
     #[error("cannot lock {path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
 }
@@ -44,16 +51,24 @@ impl PairLock {
             Err(Errno::NOENT) => {}
             // No root at all, which is told elsewhere.
             Err(_) if !root.is_dir() => {}
+            Err(Errno::ACCESS) => {
+                let owner = std::fs::metadata(&control).map_or(0, |found| found.uid());
+                return Err(LockError::Closed { path: control, owner });
+            }
             Err(errno) => return Err(LockError::Io { path: control, source: errno.into() }),
         }
         Ok(PairLock { _files: files })
     }
 }
 
-/// Opens or makes a lock file, for its owner only.
+/// Opens or makes a lock file, for its owner only. Another user's can be locked without writing to it.
 fn make(dir: impl std::os::fd::AsFd, name: &Path, path: &Path) -> Result<File, LockError> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = openat(dir, name, flags, Mode::RUSR | Mode::WUSR);
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = OFlags::RDWR | OFlags::CREATE;
+    let opened = match openat(&dir, name, flags | made, Mode::RUSR | Mode::WUSR) {
+        Err(Errno::ACCESS) => openat(&dir, name, flags | OFlags::RDONLY, Mode::empty()),
+        other => other,
+    };
     opened
         .map(File::from)
         .map_err(|errno| LockError::Io { path: path.to_owned(), source: errno.into() })
@@ -88,10 +103,15 @@ fn lock(path: &Path, file: &File) -> Result<File, LockError> {
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
     }
-    file.set_len(0)
+    let written = file
+        .set_len(0)
         .and_then(|()| file.seek(SeekFrom::Start(0)))
-        .and_then(|_| writeln!(file, "{}", std::process::id()))
-        .map_err(failed)?;
+        .and_then(|_| writeln!(file, "{}", std::process::id()));
+    match written {
+        // Open for reading only: the number of the other user's process stays, and tells nothing.
+        Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::PermissionDenied) => {}
+        other => other.map_err(failed)?,
+    }
     Ok(file)
 }
 

@@ -342,6 +342,9 @@ pub struct PairStatus {
     /// At most `SKIPPED_MAX` of them.
     #[serde(default)]
     pub skipped_items: Vec<SkippedItem>,
+    /// What is left out by a rule of which nobody may think; at most `SKIPPED_MAX`.
+    #[serde(default)]
+    pub left_out: Vec<SkippedItem>,
     #[serde(default)]
     pub progress: Option<Progress>,
     #[serde(default)]
@@ -386,6 +389,7 @@ impl PairStatus {
             failed_total: 0,
             skipped: 0,
             skipped_items: Vec::new(),
+            left_out: Vec::new(),
             progress: None,
             transfers: Vec::new(),
             message: None,
@@ -406,6 +410,11 @@ impl PairStatus {
     pub fn set_skipped(&mut self, items: &[SkippedItem]) {
         self.skipped = items.len() as u64;
         self.skipped_items = items.iter().take(SKIPPED_MAX).cloned().collect();
+    }
+
+    /// What is left out by rule and named all the same.
+    pub fn set_left_out(&mut self, items: &[SkippedItem]) {
+        self.left_out = items.iter().take(SKIPPED_MAX).cloned().collect();
     }
 
     /// What waits for a person.

@@ -33,6 +33,10 @@ impl LocalFs for WatchedFs {
         self.disk.measure(known, writes).await
     }
 
+    async fn refresh_control(&self) {
+        self.disk.refresh_control().await;
+    }
+
     async fn free(&self) -> Option<u64> {
         self.disk.free().await
     }

@@ -16,7 +16,7 @@ use super::look::{Extent, Look};
 use super::{Engine, Problem};
 use crate::local::{Listing, SkipReason, Skipped};
 use crate::remote::Locator;
-use crate::tree::path::{INTERNAL_PREFIX, PARK_PREFIX, REPLACED_SUFFIX};
+use crate::tree::path::{CONTROL_DIR, INTERNAL_PREFIX, PARK_PREFIX, REPLACED_SUFFIX};
 use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, RelPath, Side};
 
 /// Folders above one another. Paths that long cannot be opened on any system.
@@ -41,6 +41,7 @@ impl Engine {
         let since = look.listed(dir).unwrap_or(self.now);
         look.read.insert(dir, (since, listing.entries.len()));
         let side = look.side;
+        leave_control_folders(&mut listing);
         self.set_duplicates_aside(side, dir, &mut listing);
         self.note_set_aside(side, &listing);
         let path = self.path_in_look(&look, dir);
@@ -156,8 +157,17 @@ impl Engine {
         for item in skipped {
             let shown =
                 if path.is_root() { item.name.clone() } else { format!("{path}/{}", item.name) };
+            let kind = match item.reason {
+                SkipReason::ControlFolder | SkipReason::OtherRoot => Kind::Dir,
+                SkipReason::Symlink
+                | SkipReason::Special
+                | SkipReason::Mount
+                | SkipReason::BadName
+                | SkipReason::Duplicate
+                | SkipReason::Unreadable => Kind::File,
+            };
             if let Ok(name) = Name::new(&item.name)
-                && self.rules.is_ignored(&path.join(&name), Kind::File).is_some()
+                && self.rules.is_ignored(&path.join(&name), kind).is_some()
             {
                 continue;
             }
@@ -176,6 +186,8 @@ impl Engine {
         let mut children = self.trees.children(side, dir).peekable();
         let absent =
             |name: &Name, node: NodeId, found: &mut Differences| match masked.get(name.as_str()) {
+                // Left out by rule, like what is ignored; an older version may have synced it.
+                Some(SkipReason::ControlFolder) => found.ignored.push(node),
                 Some(reason) => found.masked.push((node, *reason)),
                 None if ignored(name, self.trees.kind(node)) => found.ignored.push(node),
                 None => found.missing.push(node),
@@ -299,6 +311,20 @@ impl Engine {
             kind: Kind::Dir,
         }
     }
+}
+
+/// The control folder of a pair that has, or once had, its root here is that pair's own: it is never
+/// synced, on no side and no kind of remote.
+fn leave_control_folders(listing: &mut Listing) {
+    let Listing { entries, skipped, .. } = listing;
+    entries.retain(|entry| {
+        let is_control = entry.kind == Kind::Dir && entry.name.as_str() == CONTROL_DIR;
+        if is_control {
+            let name = CONTROL_DIR.to_owned();
+            skipped.push(Skipped { name, reason: SkipReason::ControlFolder });
+        }
+        !is_control
+    });
 }
 
 /// Uploads under way, ours or another device's: not content yet.

@@ -181,6 +181,9 @@ pub struct Summary {
     pub skipped: Vec<SkippedItem>,
     /// Links and other items that are left out on purpose.
     pub left_out: u64,
+    /// Those of them of which a person is told: they are not what the rules of the pair name.
+    #[serde(default)]
+    pub notes: Vec<SkippedItem>,
     pub failed: u64,
     /// Deletions that wait for a person.
     pub held: u64,
@@ -280,6 +283,7 @@ impl Engine {
             conflicts,
             skipped,
             left_out,
+            notes: self.notes(),
             failed: failures.len() as u64,
             held: held.iter().map(|held| held.files.max(1)).sum(),
             instant: totals.instant,
@@ -350,14 +354,32 @@ impl Engine {
         Ok(over.collect())
     }
 
+    /// Items that are left out by a rule of which nobody may think.
+    fn notes(&self) -> Vec<SkippedItem> {
+        let control = |(reason, _): &&(SkipReason, String)| *reason == SkipReason::ControlFolder;
+        let mut notes: Vec<SkippedItem> = self
+            .blocked
+            .values()
+            .filter(control)
+            .map(|(reason, path)| SkippedItem {
+                path: path.clone(),
+                reason: reason.word().to_owned(),
+            })
+            .collect();
+        notes.sort_by(|a, b| a.path.cmp(&b.path));
+        notes.dedup();
+        notes
+    }
+
     /// Items that cannot be synced, and the number of those that are left out on purpose.
     fn skipped(&self) -> (Vec<SkippedItem>, u64) {
         let mut items = Vec::new();
         let mut left_out = 0;
         for (reason, path) in self.blocked.values() {
             match reason {
-                SkipReason::Symlink => left_out += 1,
+                SkipReason::Symlink | SkipReason::ControlFolder => left_out += 1,
                 SkipReason::Special
+                | SkipReason::OtherRoot
                 | SkipReason::Mount
                 | SkipReason::BadName
                 | SkipReason::Duplicate

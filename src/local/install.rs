@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Statx, Uid};
 use rustix::io::Errno;
 
+use super::access::adopt;
 use super::look::{Seen, kind_of, look};
 use super::rename::rename_noreplace;
 use super::root::{Root, Spot, changed, failure};
@@ -59,6 +60,7 @@ impl Stage {
         let stage = root.control(&self.folder)?;
         let spot = root.spot(at, "install")?;
         let staged = sealed_name(sealed.key, sealed.number);
+        adopt(&stage, &staged, &spot.dir, root.new_file_mode(), root.umask());
         rename_noreplace(&stage, &staged, &spot.dir, spot.name.as_str())
             .map_err(|errno| failure("install", at, errno))?;
         let entry = witness(root, &spot, sealed);

@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::facts::is_fine_birth;
-use super::root::{Root, Spot, Symlinks, changed, device, failure, refusal};
+use super::root::{Root, RootId, Spot, Symlinks, changed, device, failure, refusal};
 use super::{FsError, FsErrorKind, Listing, Result, SkipReason, Skipped};
 use crate::tree::file_time;
 use crate::tree::path::{CONTROL_DIR, IGNORE_FILE};
@@ -129,6 +129,9 @@ impl Root {
     pub(super) fn see(&self, dir: impl AsFd, name: Name, stat: &Statx) -> Seen {
         if self.is_mount(stat) {
             return Seen::Other(SkipReason::Mount);
+        }
+        if self.other.is_some_and(|other| other == RootId::of_stat(stat)) {
+            return Seen::Other(SkipReason::OtherRoot);
         }
         let of = |kind, size, rev| {
             let item = self.item(stat);

@@ -3,6 +3,7 @@
 //! `LocalFs` is the border: `OsFs` is the real disk, the simulator has its own. Nothing here decides
 //! what to sync.
 
+mod access;
 pub mod facts;
 pub mod flush;
 pub mod ignore;
@@ -77,6 +78,10 @@ pub enum SkipReason {
     Duplicate,
     /// The item itself could not be read.
     Unreadable,
+    /// The control folder of another pair, or of one that there was once.
+    ControlFolder,
+    /// The other side's root, which lies within this one under another path.
+    OtherRoot,
 }
 
 impl SkipReason {
@@ -89,6 +94,8 @@ impl SkipReason {
             SkipReason::BadName => "name that is not valid text",
             SkipReason::Duplicate => "second item of the same name",
             SkipReason::Unreadable => "unreadable item",
+            SkipReason::ControlFolder => "control folder of another pair",
+            SkipReason::OtherRoot => "the other side's own folder",
         }
     }
 }
@@ -193,6 +200,9 @@ pub trait LocalFs: Send + Sync + 'static {
     async fn measure(&self, _known: Option<DiskFacts>, _writes: bool) -> Result<Option<DiskFacts>> {
         Ok(None)
     }
+    /// Brings the control folder of a root that was claimed earlier up to date: who may use it, and
+    /// what keeps other programs out of it. Done at each start, as far as that is possible.
+    async fn refresh_control(&self) {}
     /// Bytes for which there is still room, where the file system tells.
     async fn free(&self) -> Option<u64> {
         None

@@ -14,14 +14,15 @@ use async_trait::async_trait;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::access::{Shared, Sharing};
 use super::facts::DiskFacts;
 use super::flush::Flusher;
 use super::look::{kind_of, look};
 use super::rename::rename_noreplace;
-use super::root::{OpenError, Root, Spot, Symlinks, changed, failure};
+use super::root::{OpenError, Root, RootId, Spot, Symlinks, changed, failure};
 use super::stage::{Stage, Unflushed};
 use super::transfer::{Reader, Writer, hash_file};
-use super::trash::{Trash, Trashed};
+use super::trash::{Emptied, Trash, Trashed};
 use super::{
     FileReader, FsError, FsErrorKind, Installed, Leftover, Listing, LocalFs, Result, Resumed,
     Sealed, StageKey, StageWriter,
@@ -34,17 +35,30 @@ pub(super) const MARKER: &str = "root-id";
 /// An identity is a line of text; what is longer was not written by us.
 const MARKER_BYTES_MAX: u64 = 4096;
 
+/// What tells other programs that the control folder is not for them: git, which would take the marker
+/// into a branch and out again, and programs that make backups. (https://bford.info/cachedir/)
+const KEEP_OUT: [(&str, &str); 2] = [
+    (".gitignore", "# Made by foldsync: its own files belong into no repository.\n*\n"),
+    (
+        "CACHEDIR.TAG",
+        "Signature: 8a477f597d28d172789f06886806bc55\n\
+         # Made by foldsync: unfinished downloads and local trash, which need no backup.\n",
+    ),
+];
+
 /// How a root is opened.
 #[derive(Clone)]
 pub struct OsOptions {
     pub symlinks: Symlinks,
     /// Dates the folders in the trash.
     pub clock: Arc<dyn Clock>,
+    /// The folder of the other side: left out wherever a listing meets it.
+    pub other: Option<RootId>,
 }
 
 impl Default for OsOptions {
     fn default() -> OsOptions {
-        OsOptions { symlinks: Symlinks::Skip, clock: Arc::new(SystemClock) }
+        OsOptions { symlinks: Symlinks::Skip, clock: Arc::new(SystemClock), other: None }
     }
 }
 
@@ -65,7 +79,8 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn open(path: &Path, options: OsOptions) -> std::result::Result<Disk, OpenError> {
-        let root = Root::open(path, options.symlinks)?;
+        let mut root = Root::open(path, options.symlinks)?;
+        root.other = options.other;
         let fd = rustix::io::fcntl_dupfd_cloexec(root.fd(), 0)
             .map_err(|errno| OpenError::Other { path: path.to_owned(), source: errno.into() })?;
         Ok(Disk {
@@ -105,7 +120,15 @@ impl OsFs {
         visit(&self.disk, |disk| disk.trash.empty(&disk.root)).await
     }
 
-    /// Removes from the trash what came longer than `keep` before `now`. How many files that were.
+    /// Removes from the trash what has been there for longer than `keep`, whatever the clock says at
+    /// this moment. `counter` names the state database that counts.
+    pub async fn age_trash(&self, counter: &str, keep: Duration) -> Result<Emptied> {
+        let counter = counter.to_owned();
+        visit(&self.disk, move |disk| disk.trash.age(&disk.root, &counter, keep)).await
+    }
+
+    /// Removes from the trash what came longer than `keep` before `now` by its label, as a person asks
+    /// for it. How many files that were.
     pub async fn expire_trash(&self, now: Timestamp, keep: Duration) -> Result<u64> {
         visit(&self.disk, move |disk| disk.trash.expire(&disk.root, now, keep)).await
     }
@@ -160,7 +183,7 @@ impl Disk {
         let file = match self.root.open_control_file(&path) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(failure("read", &path, errno)),
+            Err(errno) => return Err(self.root.control_failure("read", &path, errno)),
         };
         let mut text = String::new();
         std::fs::File::from(file)
@@ -194,8 +217,44 @@ impl Disk {
             .and_then(|()| file.sync_all())
             .map_err(|e| FsError::new(FsErrorKind::Io, format!("write the marker: {e}")))?;
         fs::renameat(&control, new, &control, MARKER).map_err(fail)?;
+        if let Err(error) = self.refresh_control() {
+            // Nothing that a sync needs; the next start tries again.
+            tracing::debug!(%error, "the control folder is not complete");
+        }
         let root = rustix::io::fcntl_dupfd_cloexec(self.root.fd(), 0).map_err(fail)?;
         Ok(((), vec![stage, trash, control, root]))
+    }
+
+    /// See `LocalFs::refresh_control`. Makes nothing but what tells other programs to keep out.
+    pub(crate) fn refresh_control(&self) -> Result<()> {
+        use std::io::Write as _;
+        self.root.check()?;
+        let control = self.root.control("")?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for (name, text) in KEEP_OUT {
+            // Most often it is there already. A person may have written another one, or emptied it.
+            if let Ok(file) = fs::openat(&control, name, flags, Mode::RUSR | Mode::WUSR) {
+                let mut file = std::fs::File::from(file);
+                let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+                if let Err(e) = written {
+                    // The next start tries again.
+                    let _ = fs::unlinkat(&control, name, AtFlags::empty());
+                    return Err(FsError::new(FsErrorKind::Io, format!("write {name}: {e}")));
+                }
+            }
+        }
+        let Some(sharing) = Sharing::of(self.root.fd()) else { return Ok(()) };
+        sharing.open_up(&control, Shared::Folder);
+        let folders = ["stage", "trash", "ageing"].map(|name| (name, Shared::Folder));
+        let files = KEEP_OUT.map(|(name, _)| (name, Shared::ReadFile));
+        let own = [(MARKER, Shared::ReadFile), ("lock", Shared::WrittenFile)];
+        for (name, what) in folders.into_iter().chain(files).chain(own) {
+            if let Ok(item) = self.root.open_control_file(&format!("{CONTROL_DIR}/{name}")) {
+                sharing.open_up(&item, what);
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn rename(
@@ -312,6 +371,13 @@ impl LocalFs for OsFs {
 
     async fn measure(&self, known: Option<DiskFacts>, writes: bool) -> Result<Option<DiskFacts>> {
         visit(&self.disk, move |disk| disk.measure(known.as_ref(), writes)).await
+    }
+
+    async fn refresh_control(&self) {
+        // A read-only disk, say: what can be done without it goes on.
+        if let Err(error) = visit(&self.disk, Disk::refresh_control).await {
+            tracing::debug!(%error, "the control folder is as it was");
+        }
     }
 
     async fn free(&self) -> Option<u64> {

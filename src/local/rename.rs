@@ -5,23 +5,21 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, RenameFlags};
 use rustix::io::Errno;
 
+use super::access::new_dir_mode;
 use super::look::{Seen, kind_of, look};
 use super::root::{Root, Spot, changed, device, failure, refusal};
 use super::{FsError, FsErrorKind, Result, SkipReason};
 use crate::tree::names::NameRules;
 use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
 
-/// Folders that we create are never writable by group or others, whatever the umask.
-const NEW_DIR_MODE: Mode = Mode::from_raw_mode(0o755);
-
 impl Root {
     /// Success, with what is there, if the folder exists. Returns the folder to make durable.
     pub(super) fn create_dir(&self, at: &RelPath) -> Result<(Entry, Option<OwnedFd>)> {
         let spot = self.spot(at, "create the folder")?;
-        let made = match fs::mkdirat(&spot.dir, spot.name.as_str(), NEW_DIR_MODE) {
+        let made = match fs::mkdirat(&spot.dir, spot.name.as_str(), new_dir_mode(&spot.dir)) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(failure("create the folder", at, errno)),

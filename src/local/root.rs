@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use super::access::{Shared, Sharing, drop_default_list};
 use super::facts;
 use super::look::{look, stat_of};
 use super::{FsError, FsErrorKind, Result, SkipReason};
@@ -44,6 +45,29 @@ pub enum Symlinks {
     Follow,
 }
 
+/// Tells one folder from all others, for as long as the computer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootId {
+    device: (u32, u32),
+    inode: u64,
+    /// `None` where the file system keeps no time of birth.
+    born: Option<(i64, u32)>,
+}
+
+impl RootId {
+    /// `None` if nothing is there.
+    pub fn of(path: &Path) -> Option<RootId> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        fs::statx(CWD, path, AtFlags::empty(), wanted).ok().map(|stat| RootId::of_stat(&stat))
+    }
+
+    pub(super) fn of_stat(stat: &Statx) -> RootId {
+        let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+        let born = told.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec));
+        RootId { device: device(stat), inode: stat.stx_ino, born }
+    }
+}
+
 /// The folder; see the module text.
 pub struct Root {
     fd: OwnedFd,
@@ -52,7 +76,9 @@ pub struct Root {
     pub(super) device: (u32, u32),
     inode: u64,
     pub(super) symlinks: Symlinks,
-    new_file_mode: Mode,
+    /// The root of the other side, which is never a part of this one.
+    pub(super) other: Option<RootId>,
+    umask: u32,
     folds_case: OnceLock<bool>,
     /// Whether inode numbers last; those of a disk that makes them up at each mount prove nothing.
     numbers_last: bool,
@@ -88,7 +114,8 @@ impl Root {
             device: device(&stat),
             inode: stat.stx_ino,
             symlinks,
-            new_file_mode: new_file_mode(),
+            other: None,
+            umask: umask(),
             folds_case: OnceLock::new(),
             numbers_last,
         })
@@ -108,7 +135,11 @@ impl Root {
 
     /// Mode of a file that replaces nothing: as the umask says, and at most 0644.
     pub(super) fn new_file_mode(&self) -> Mode {
-        self.new_file_mode
+        Mode::from_raw_mode(0o644 & !self.umask)
+    }
+
+    pub(super) fn umask(&self) -> u32 {
+        self.umask
     }
 
     /// `RootLost` unless the configured path still names the folder that was opened.
@@ -136,11 +167,10 @@ impl Root {
 
 /// The umask can be read without changing it only from the process's status; private if that
 /// cannot be read.
-fn new_file_mode() -> Mode {
+fn umask() -> u32 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    let mask = mask.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o077);
-    Mode::from_raw_mode(0o644 & !mask)
+    mask.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o077)
 }
 
 // ---- resolving ---------------------------------------------------------------------------------
@@ -210,7 +240,8 @@ impl Root {
         let open = || self.walk(&path, OFlags::RDONLY | OFlags::DIRECTORY);
         let made = match open() {
             Err(Errno::NOENT) => match fs::mkdirat(&self.fd, &path, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => open(),
+                Ok(()) => open().inspect(|folder| self.share_new(name, folder)),
+                Err(Errno::EXIST) => open(),
                 Err(errno) => Err(errno),
             },
             other => other,
@@ -225,8 +256,44 @@ impl Root {
             Errno::NOTDIR => {
                 FsError::new(FsErrorKind::Denied, format!("open {path}: it is not a folder"))
             }
-            errno => failure("open", &path, errno),
+            errno => self.control_failure("open", &path, errno),
         })
+    }
+
+    /// A new folder of the control folder is for all who share the root; but a stage that has a number
+    /// is for the one process that took it.
+    fn share_new(&self, name: &str, folder: &OwnedFd) {
+        if name.starts_with("stage") {
+            drop_default_list(folder);
+        }
+        if !name.starts_with("stage-")
+            && let Some(sharing) = Sharing::of(&self.fd)
+        {
+            sharing.open_up(folder, Shared::Folder);
+        }
+    }
+
+    /// What was refused in the control folder; where it is another user's, also what can be done.
+    pub(super) fn control_failure(&self, verb: &str, path: &str, errno: Errno) -> FsError {
+        let me = rustix::process::geteuid().as_raw();
+        let owner = [CONTROL_DIR, path].into_iter().find_map(|place| {
+            let owner = look(&self.fd, place).ok()?.stx_uid;
+            let opened = self.walk(place, OFlags::RDONLY);
+            (owner != me && opened.is_err()).then_some((place, owner))
+        });
+        match (errno, owner) {
+            (Errno::ACCESS | Errno::PERM, Some((place, owner))) => {
+                let control = self.path.join(CONTROL_DIR);
+                let context = format!(
+                    "{} belongs to user {owner} and is closed to user {me}. If both are to sync with \
+                     this folder, user {owner} must allow it: chmod -R g+rwX '{}'",
+                    self.path.join(place).display(),
+                    control.display()
+                );
+                FsError::new(FsErrorKind::Denied, context)
+            }
+            (errno, _) => failure(verb, path, errno),
+        }
     }
 
     /// Opens a file of the control folder for reading.
@@ -300,6 +367,8 @@ pub(super) fn refusal(path: &RelPath, reason: SkipReason) -> FsError {
         SkipReason::BadName => "a name that is not text",
         SkipReason::Duplicate => "a duplicate",
         SkipReason::Unreadable => "not readable",
+        SkipReason::ControlFolder => "the control folder of another pair",
+        SkipReason::OtherRoot => "the other side's own folder",
     };
     FsError::new(FsErrorKind::Denied, format!("{path} is {what}: left alone"))
 }

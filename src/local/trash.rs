@@ -7,13 +7,15 @@
 //! A second version of a path in the same run folder gets a `~2` after its name; a name that itself
 //! ends like that gets `~1`, so that the original name is always the one without the last suffix.
 
+mod ageing;
+
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{self, AtFlags, FileType, Mode};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::look::{kind_of, look};
@@ -22,9 +24,15 @@ use super::root::{Root, error_kind, failure, open_dir_below};
 use super::{FsError, FsErrorKind, Result};
 use crate::clock::{Clock, Timestamp};
 use crate::tree::{Name, RelPath};
+use ageing::{Aged, Ledger, Reading};
+
+pub use ageing::ClockJump;
 
 /// The folder's name in the control folder.
 const TRASH: &str = "trash";
+/// The folder of the ledgers in the control folder.
+const AGEING: &str = "ageing";
+const LEDGER_BYTES_MAX: u64 = 16 << 20;
 /// A run folder takes files for this long: its label is the age of all that is in it.
 const RUN_MAX: Duration = Duration::from_secs(3600);
 const STAMP_FORMAT: &str = "%Y%m%dT%H%M%SZ";
@@ -182,8 +190,37 @@ impl Trash {
         self.remove_runs(root, |_| true)
     }
 
-    /// Removes what came longer ago than `keep`; how many files that were. A folder whose name says
-    /// no time stays.
+    /// Removes what has been here for longer than `keep` by its label and by counted time; see
+    /// `ageing`. `counter` names who counts: each state database counts for itself.
+    pub(super) fn age(&self, root: &Root, counter: &str, keep: Duration) -> Result<Emptied> {
+        let trash = root.control(TRASH)?;
+        let runs = runs(&trash)?;
+        if runs.is_empty() {
+            return Ok(Emptied::default());
+        }
+        let ledgers = root.control(AGEING)?;
+        let name: String = counter.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+        let before = read_ledger(&ledgers, &name);
+        let now = Reading { wall: self.clock.now(), uptime: self.clock.uptime() };
+        let keep = keep.saturating_add(RUN_MAX);
+        let Aged { mut ledger, due, jump, is_news } =
+            Ledger::age(before.as_ref(), &runs, &now, keep);
+        let mut files = 0;
+        let removed = due.iter().try_for_each(|label| {
+            files += remove_tree(&trash, label)?;
+            if look(&trash, label).err() == Some(Errno::NOENT) {
+                ledger.forget(label);
+            }
+            Ok(())
+        });
+        if is_news || !due.is_empty() {
+            write_ledger(&ledgers, &name, &ledger)?;
+        }
+        removed.map(|()| Emptied { files, jump })
+    }
+
+    /// Removes what came longer ago than `keep` by its label alone, because a person says so; how
+    /// many files that were. A folder whose name says no time stays.
     pub(super) fn expire(&self, root: &Root, now: Timestamp, keep: Duration) -> Result<u64> {
         let keep = keep.saturating_add(RUN_MAX);
         self.remove_runs(root, |since| since.is_some_and(|since| now.since(since) > keep))
@@ -199,6 +236,39 @@ impl Trash {
         }
         Ok(files)
     }
+}
+
+/// What an ageing removed, and what it found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Emptied {
+    pub files: u64,
+    /// Nothing is removed because of it.
+    pub jump: Option<ClockJump>,
+}
+
+/// `None` for one that was not written by us, or not to its end: counting begins anew.
+fn read_ledger(dir: &OwnedFd, name: &str) -> Option<Ledger> {
+    use std::io::Read as _;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::openat(dir, name, flags, Mode::empty()).ok()?;
+    let mut text = Vec::new();
+    std::fs::File::from(file).take(LEDGER_BYTES_MAX).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+fn write_ledger(dir: &OwnedFd, name: &str, ledger: &Ledger) -> Result<()> {
+    use std::io::Write as _;
+    let fail = |e: std::io::Error| {
+        FsError::new(FsErrorKind::Io, format!("write how old the trash is: {e}"))
+    };
+    let text = serde_json::to_vec(ledger).map_err(|e| fail(e.into()))?;
+    let new = format!("{name}.new");
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = fs::openat(dir, &new, flags, Mode::RUSR | Mode::WUSR).map_err(|e| fail(e.into()))?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(fail)?;
+    fs::renameat(dir, &new, dir, name).map_err(|errno| fail(errno.into()))
 }
 
 /// Where a file went.
@@ -358,6 +428,8 @@ fn walk(
         let dir = match open_dir_below(trash, &path) {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            // Another user's, on a folder that several share.
+            Err(Errno::ACCESS | Errno::PERM) if path == label => continue,
             Err(errno) => return Err(fail(errno)),
         };
         pending.push((path.clone(), true));

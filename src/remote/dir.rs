@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::local::facts::DiskFacts;
 use crate::local::install::marked;
 use crate::local::os::{Disk, OsOptions, change, visit};
-use crate::local::root::{OpenError, Symlinks};
+use crate::local::root::{OpenError, RootId, Symlinks};
 use crate::local::stage::{Stage, Unflushed};
 use crate::local::transfer::{Reader, Writer};
 use crate::local::{FileReader, FsError, FsErrorKind, Installed, StageKey, StageWriter};
@@ -77,7 +77,16 @@ struct Upload {
 impl DirRemote {
     /// Opens the folder. Changes nothing in it.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> std::result::Result<DirRemote, OpenError> {
-        let options = OsOptions { symlinks: Symlinks::Skip, clock: Arc::clone(&clock) };
+        DirRemote::open_beside(path, clock, None)
+    }
+
+    /// Opens the folder of a pair whose other folder is `other`, which is never a part of this one.
+    pub fn open_beside(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        other: Option<RootId>,
+    ) -> std::result::Result<DirRemote, OpenError> {
+        let options = OsOptions { symlinks: Symlinks::Skip, clock: Arc::clone(&clock), other };
         Ok(DirRemote {
             disk: Arc::new(Disk::open(path, options)?),
             clock,
@@ -138,8 +147,8 @@ impl DirRemote {
     }
 }
 
-/// Takes the first stage folder of this computer that no living process has, and saves what a
-/// killed one left in it. The lock is on a file, because not every file system locks folders.
+/// Takes the first stage folder of this computer that no living process and no other user has, and saves
+/// what a killed process left in it. The lock is on a file, because not every file system locks folders.
 fn lock_stage(disk: &Disk) -> crate::local::Result<Unflushed<OwnStage>> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host: String =
@@ -148,12 +157,26 @@ fn lock_stage(disk: &Disk) -> crate::local::Result<Unflushed<OwnStage>> {
         let why = std::io::Error::from(errno);
         FsError::new(FsErrorKind::Io, format!("lock a stage folder: {why}"))
     };
+    let mut refused = None;
     for number in 1..=STAGES_MAX {
         let stage = Stage { folder: format!("stage-{host}-{number}") };
-        let dir = disk.root.control(&stage.folder)?;
+        let dir = match disk.root.control(&stage.folder) {
+            // Another user's, on a folder that several share.
+            Err(error) if error.kind == FsErrorKind::Denied => {
+                refused = Some(error);
+                continue;
+            }
+            other => other?,
+        };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let lock = fs::openat(&dir, "lock", flags, mode).map_err(failed)?;
+        let lock = match fs::openat(&dir, "lock", flags, mode) {
+            Err(errno @ (Errno::ACCESS | Errno::PERM)) => {
+                refused = Some(failed(errno));
+                continue;
+            }
+            other => other.map_err(failed)?,
+        };
         match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => continue,
@@ -162,7 +185,7 @@ fn lock_stage(disk: &Disk) -> crate::local::Result<Unflushed<OwnStage>> {
         let unflushed = stage.clear(&disk.root, &disk.trash)?;
         return Ok((OwnStage { stage: Arc::new(stage), _lock: lock }, unflushed));
     }
-    Err(failed(Errno::WOULDBLOCK))
+    Err(refused.unwrap_or_else(|| failed(Errno::WOULDBLOCK)))
 }
 
 /// `NotFound` if the folder at a locator's path is not the folder that it means.
@@ -211,6 +234,13 @@ impl Remote for DirRemote {
 
     async fn measure(&self, known: Option<DiskFacts>, writes: bool) -> Result<Option<DiskFacts>> {
         self.look(move |disk| disk.measure(known.as_ref(), writes)).await
+    }
+
+    async fn refresh_control(&self) {
+        // Another user's control folder, or a read-only disk: what can be done without it goes on.
+        if let Err(error) = self.look(Disk::refresh_control).await {
+            tracing::debug!(%error, "the control folder is as it was");
+        }
     }
 
     async fn account(&self) -> Result<Account> {

@@ -279,6 +279,8 @@ pub trait Remote: Send + Sync + 'static {
     async fn measure(&self, _known: Option<DiskFacts>, _writes: bool) -> Result<Option<DiskFacts>> {
         Ok(None)
     }
+    /// What `LocalFs::refresh_control` is for a remote that has a control folder.
+    async fn refresh_control(&self) {}
     /// One page, in the most stable order that the service offers.
     async fn list(&self, dir: &Locator, cursor: Option<PageCursor>) -> Result<Page>;
     /// Looks one item up: `None` only if it is surely gone. Its entry may have another name: the

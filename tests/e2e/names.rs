@@ -201,18 +201,60 @@ fn a_rename_that_changes_only_the_case_is_a_rename() {
     pair.settled(&["D/", "D/x=d/x 0", "README=readme 0"]);
 }
 
-// POL-9: the program's own names are never synced.
+// POL-9: the program's own names are never synced, and control folders of other pairs are named.
 #[test]
-fn the_control_folder_is_not_synced_and_may_be_a_name_elsewhere() {
+fn a_control_folder_is_synced_nowhere_and_named_where_it_is_not_the_root_s_own() {
     let pair = Pair::new();
     pair.local()
         .write("d/.foldsync/mine", "1")
+        .write("d/a", "2")
         .write(".foldsyncignore", "*.tmp\n")
         .write("x.tmp", "t");
-    pair.sync().exits(0);
-    assert_eq!(pair.remote().text("d/.foldsync/mine"), "1");
+    pair.remote().write("e/deep/.foldsync/root-id", "theirs").write("e/b", "3");
+    let run = pair.sync().exits(0);
+    assert_eq!(run.summary().skipped, 0, "{run}");
+    let said = "is left out: control folder of another pair";
+    let run = run.complains(&format!("d/.foldsync {said}"));
+    run.complains(&format!("e/deep/.foldsync {said}"));
+    assert_eq!(pair.remote().text("d/a"), "2");
     assert_eq!(pair.remote().text(".foldsyncignore"), "*.tmp\n");
     assert!(!pair.remote().has("x.tmp"));
-    pair.assert_equal_but(&["x.tmp"]);
+    let apart = ["x.tmp", "d/.foldsync", "e/deep/.foldsync"];
+    assert!(!pair.remote().has(apart[1]) && !pair.local().has(apart[2]));
+    pair.assert_equal_but(&apart);
     pair.assert_quiet(0);
+
+    let status = pair.run(&["status", "--json"]).exits(6).json();
+    let left_out = status[0]["pairs"][0]["left_out"].as_array().unwrap();
+    let paths: Vec<&str> = left_out.iter().map(|item| item["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["d/.foldsync", "e/deep/.foldsync"]);
+    pair.run(&["status"]).exits(6).says(&format!("d/.foldsync {said}"));
+    pair.run(&["verify"]).exits(0);
+}
+
+// POL-9
+#[test]
+fn a_folder_that_is_deleted_there_stays_for_a_control_folder_in_it() {
+    for turn in 0..2 {
+        let pair = Pair::new();
+        let sides = pair.both();
+        let (holding, other) = (&sides[turn], &sides[1 - turn]);
+        holding.write("d/.foldsync/trash/old", "only here").write("d/a", "1").write("b", "2");
+        pair.sync().exits(0);
+        other.delete("d");
+        pair.sync();
+        assert_eq!(holding.text("d/.foldsync/trash/old"), "only here");
+        assert!(!holding.has("d/a"));
+        pair.sync();
+        assert_eq!(holding.text("d/.foldsync/trash/old"), "only here");
+    }
+}
+
+// POL-9: a file of that name is like any other.
+#[test]
+fn a_file_that_has_the_control_folder_s_name_is_synced_below_the_root() {
+    let pair = Pair::new();
+    pair.local().write("d/.foldsync", "1");
+    pair.sync().exits(0);
+    pair.settled(&["d/", "d/.foldsync=1"]);
 }

@@ -157,6 +157,9 @@ fn what_comes_from_elsewhere_is_not_executable() {
 #[test]
 fn nothing_is_writable_for_everybody_even_without_a_umask() {
     let pair = Pair::new();
+    for side in pair.both() {
+        side.chmod("", 0o755);
+    }
     pair.remote().write("d/a", "1");
     pair.local().write("e/b", "2");
     let output = std::process::Command::new("sh")
@@ -188,6 +191,104 @@ fn nothing_is_writable_for_everybody_even_without_a_umask() {
         assert_eq!(mode & 0o022, 0, "{:?} is {mode:o}", item.path());
     }
     pair.settled(&["d/", "d/a=1", "e/", "e/b=2"]);
+}
+
+/// Runs a pair of a folder of one's own and a shared one as a user of group 50000. `None`, with the
+/// reason printed, where this process may not be other users.
+fn sync_as(user: u32, base: &std::path::Path, umask: &str) -> Option<std::process::Output> {
+    let own = base.join(format!("own-{user}"));
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh", "setpriv"]);
+    command.args([&format!("--reuid={user}"), "--regid=50000", "--clear-groups"]);
+    command.arg(env!("CARGO_BIN_EXE_foldsync")).args(["sync", "--once", "--local"]);
+    command.arg(own.join("local")).arg("--remote");
+    command.arg(format!("dir:{}", base.join("shared").display()));
+    command.arg("--state-dir").arg(own.join("state"));
+    let output = command.current_dir("/").output().ok()?;
+    let reached = !matches!(output.status.code(), Some(126 | 127));
+    if !reached {
+        println!("skipped: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    reached.then_some(output)
+}
+
+/// Two users, 50001 and 50002, with folders of their own, and a folder with this mode.
+fn two_users(mode: u32) -> Option<tempfile::TempDir> {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can be two users");
+        return None;
+    }
+    let base = tempfile::tempdir().unwrap();
+    let set = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(base.path(), 0o755);
+    for user in [50001, 50002] {
+        let own = base.path().join(format!("own-{user}"));
+        for folder in ["", "local", "state"] {
+            fs::create_dir(own.join(folder)).unwrap();
+            chown(own.join(folder), Some(user), Some(50000)).unwrap();
+        }
+    }
+    let shared = base.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    chown(&shared, Some(50001), Some(50000)).unwrap();
+    set(&shared, mode);
+    Some(base)
+}
+
+// SE-26
+#[test]
+fn two_users_of_a_group_sync_with_one_folder_that_both_may_write() {
+    for mode in [0o2775, 0o770] {
+        let Some(base) = two_users(mode) else { return };
+        let at = |user: u32, name: &str| base.path().join(format!("own-{user}/local/{name}"));
+        let sync = |user: u32| {
+            let output = sync_as(user, base.path(), "002")?;
+            assert!(output.status.success(), "{mode:o} {user}: {output:?}");
+            Some(())
+        };
+        fs::write(at(50001, "one"), "1").unwrap();
+        fs::write(at(50002, "two"), "2").unwrap();
+        for user in [50001, 50002, 50001] {
+            if sync(user).is_none() {
+                return;
+            }
+        }
+        // Each replaces and deletes what is the other's.
+        fs::write(at(50001, "two"), "2 by one").unwrap();
+        fs::remove_file(at(50002, "one")).unwrap();
+        for user in [50001, 50002, 50001, 50002] {
+            sync(user).unwrap();
+        }
+        for user in [50001, 50002] {
+            assert_eq!(fs::read_to_string(at(user, "two")).unwrap(), "2 by one");
+            assert!(!at(user, "one").exists(), "{mode:o} {user}");
+        }
+    }
+}
+
+// SE-26
+#[test]
+fn who_may_not_use_another_user_s_control_folder_is_told_whose_it_is_and_what_to_do() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Some(base) = two_users(0o2775) else { return };
+    let Some(first) = sync_as(50001, base.path(), "002") else { return };
+    assert!(first.status.success(), "{first:?}");
+    // As an older version left it.
+    let control = base.path().join("shared/.foldsync");
+    fs::set_permissions(&control, fs::Permissions::from_mode(0o700)).unwrap();
+    let second = sync_as(50002, base.path(), "002").unwrap();
+    assert_eq!(second.status.code(), Some(7), "{second:?}");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("remote: "), "{said}");
+    assert!(said.contains("belongs to user 50001"), "{said}");
+    assert!(said.contains(&format!("chmod -R g+rwX '{}'", control.display())), "{said}");
+    // Its owner's next run opens it.
+    assert!(sync_as(50001, base.path(), "002").unwrap().status.success());
+    let again = sync_as(50002, base.path(), "002").unwrap();
+    assert!(again.status.success(), "{again:?}");
 }
 
 // SE-29 SE-01

@@ -36,6 +36,7 @@ fn describe(pair: &Pair, records: Records) -> PairStatus {
             status.notes.push(told(last.ended_at(), records.last_success));
             if let Some(summary) = &last.summary {
                 status.set_skipped(&summary.skipped);
+                status.set_left_out(&summary.notes);
                 status.remote.listing_complete = summary.stop.is_none();
                 status.remote.listing_at = status.since.filter(|_| status.remote.listing_complete);
             }

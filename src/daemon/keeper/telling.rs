@@ -169,6 +169,7 @@ fn settle_status(status: &mut PairStatus, summary: &Summary, complete: bool, now
     status.local.bytes = summary.bytes;
     status.conflicts = summary.conflicts;
     status.set_skipped(&summary.skipped);
+    status.set_left_out(&summary.notes);
     // A cycle that was cut off proves nothing.
     if summary.stop.is_some() {
         return;

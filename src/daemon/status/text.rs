@@ -175,6 +175,9 @@ pub(super) fn sums(pair: &PairStatus) -> String {
     parts.join("  ")
 }
 
+/// How many items are named that are left out by rule.
+const LEFT_OUT_MAX: usize = 10;
+
 fn notes(pair: &PairStatus, now: Timestamp) -> Vec<String> {
     let name = printable(&pair.name);
     let mut notes: Vec<String> =
@@ -195,6 +198,10 @@ fn notes(pair: &PairStatus, now: Timestamp) -> Vec<String> {
         });
         let such_as = such_as.unwrap_or_default();
         notes.push(format!("{name}: {skipped} cannot be synced{such_as}"));
+    }
+    for item in pair.left_out.iter().take(LEFT_OUT_MAX) {
+        let (path, reason) = (printable(&item.path), printable(&item.reason));
+        notes.push(format!("{name}: {path} is left out: {reason}"));
     }
     if let Some(first) = pair.failed.first() {
         let items = counted(pair.failed_count(), "item");
