@@ -137,6 +137,12 @@ pub async fn start(
         (store, trees) = forget(store, database, conduct)?;
         check_roots(&mut store, sides, fresh_id, conduct).await?;
     }
+    if conduct == Conduct::Act && settings.mode == Mode::TwoWay {
+        // Only a help to others: a full disk must not end the run here.
+        if let Err(error) = sides.local.sign_as_local_root().await {
+            tracing::debug!(%error, "the local root could not be signed");
+        }
+    }
     let install_id = install_id(&mut store, fresh_id)?;
     let (executor, notes) = Executor::new(
         Arc::clone(&sides.local),
@@ -156,7 +162,8 @@ pub async fn start(
         let (intents, parts) = (store.intents()?, kept_parts(&store)?);
         drive::tidy(&world, &install_id, &intents, &parts).await.map_err(side_error)?;
     }
-    let engine_settings = engine_settings(settings, sides, conduct);
+    let peer = sides.remote.is_local_root().await;
+    let engine_settings = Settings { peer, ..engine_settings(settings, sides, conduct) };
     let now = sides.clock.now();
     let engine = Engine::new(engine_settings, store, trees, install_id, now)?;
     let set_aside = match found {
@@ -171,6 +178,7 @@ fn engine_settings(settings: &PairSettings, sides: &Sides, conduct: Conduct) -> 
     Settings {
         mode: settings.mode,
         conflict: settings.conflict,
+        peer: false,
         brake: settings.brake.clone(),
         ignore: settings.ignore.clone(),
         host: settings.host.clone(),

@@ -28,6 +28,10 @@ impl LocalFs for WatchedFs {
         self.disk.claim(identity).await
     }
 
+    async fn sign_as_local_root(&self) -> Result<()> {
+        self.disk.sign_as_local_root().await
+    }
+
     async fn free(&self) -> Option<u64> {
         self.disk.free().await
     }

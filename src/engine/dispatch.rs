@@ -68,6 +68,7 @@ impl Engine {
                     remote_names: &self.settings.remote_names,
                     mode: self.settings.mode,
                     conflict: self.settings.conflict,
+                    peer: self.peer,
                     brake: &self.settings.brake,
                     recent: self.recent,
                     conflict_mark: &mark,
@@ -271,6 +272,7 @@ impl Engine {
     pub(super) fn trace(&self, id: OpId, op: &Op, task: &Task) -> Trace {
         match (&op.action, task) {
             (Action::KeepBoth { copy }, Task::Relocate { from, to, .. }) => Trace::KeepBoth {
+                side: op.side,
                 parent: self.trees.facet(op.side, op.node).map_or(NodeId::ROOT, |f| f.at().parent),
                 copy: copy.as_str().to_owned(),
                 path: from.locator.path.parent().unwrap_or_default().join(&to.name).to_string(),

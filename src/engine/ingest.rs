@@ -46,6 +46,9 @@ impl Engine {
         self.unmask_children(side, dir);
         self.see_skipped(side, dir, &path, &listing.skipped);
 
+        if side == Side::Remote && dir == NodeId::ROOT {
+            self.peer = listing.is_local_root;
+        }
         let unsteady = listing.unsteady;
         let found = self.compare(side, dir, &path, listing);
         for (node, reason) in found.masked {

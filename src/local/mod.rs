@@ -111,6 +111,8 @@ pub struct Listing {
     pub ignore_file: Option<String>,
     /// The folder changed as it was read: what is missing here may be there.
     pub unsteady: bool,
+    /// Of a remote's root: it is the local root of another pair.
+    pub is_local_root: bool,
 }
 
 /// Names a staged file; unique for each operation of a state database.
@@ -183,6 +185,11 @@ pub trait LocalFs: Send + Sync + 'static {
     async fn identity(&self) -> Result<Option<String>>;
     /// Writes the marker, durably, and prepares the control folder.
     async fn claim(&self, identity: &str) -> Result<()>;
+    /// Leaves a sign, for those to whom this folder is the remote, that a pair has it as its local
+    /// root and changes it on its own.
+    async fn sign_as_local_root(&self) -> Result<()> {
+        Ok(())
+    }
     /// Bytes for which there is still room, where the file system tells.
     async fn free(&self) -> Option<u64> {
         None

@@ -30,6 +30,8 @@ use crate::tree::path::CONTROL_DIR;
 use crate::tree::{ContentHash, Entry, HashAlgo, RelPath, Stamp};
 
 const MARKER: &str = "root-id";
+/// Is there where a two-way pair has the folder as its local root, or once had.
+const LOCAL_ROOT: &str = "local-root";
 /// An identity is a line of text; what is longer was not written by us.
 const MARKER_BYTES_MAX: u64 = 4096;
 
@@ -195,6 +197,26 @@ impl Disk {
         Ok(((), vec![stage, trash, control, root]))
     }
 
+    /// See `LocalFs::sign_as_local_root`.
+    fn sign_as_local_root(&self) -> Result<Unflushed<()>> {
+        if self.is_local_root() {
+            return Ok(((), Vec::new()));
+        }
+        let control = self.root.control("")?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR;
+        fs::openat(&control, LOCAL_ROOT, flags, mode)
+            .map_err(|errno| failure("prepare", LOCAL_ROOT, errno))?;
+        Ok(((), vec![control]))
+    }
+
+    /// Whether a pair has, or once had, this folder as its local root.
+    pub(crate) fn is_local_root(&self) -> bool {
+        let sign = format!("{CONTROL_DIR}/{LOCAL_ROOT}");
+        // PATH: who may not read the sign still sees it.
+        self.root.walk(&sign, OFlags::PATH).is_ok()
+    }
+
     pub(crate) fn rename(
         &self,
         from: &RelPath,
@@ -297,6 +319,10 @@ impl LocalFs for OsFs {
     async fn claim(&self, identity: &str) -> Result<()> {
         let identity = identity.to_owned();
         change(&self.disk, move |disk| disk.claim(&identity)).await
+    }
+
+    async fn sign_as_local_root(&self) -> Result<()> {
+        change(&self.disk, Disk::sign_as_local_root).await
     }
 
     async fn free(&self) -> Option<u64> {

@@ -30,6 +30,7 @@ struct Pair {
     names: [NameRules; 2],
     mode: Mode,
     conflict: ConflictPolicy,
+    peer: bool,
     brake: BrakeLimits,
     recent: [Recent; 2],
 }
@@ -44,6 +45,7 @@ impl Pair {
             names: [NameRules::POSIX, NameRules::POSIX],
             mode: Mode::TwoWay,
             conflict: ConflictPolicy::KeepBoth,
+            peer: false,
             brake: NO_LIMITS,
             recent: [Recent::default(); 2],
         }
@@ -58,6 +60,7 @@ impl Pair {
             remote_names: &self.names[1],
             mode: self.mode,
             conflict: self.conflict,
+            peer: self.peer,
             brake: &self.brake,
             recent: self.recent,
             conflict_mark: "20261121-101500-pc",

@@ -9,6 +9,9 @@ use super::{HISTORY_MAX, Result, SavedSession, Store, StoreError, Tx, row};
 use crate::clock::Timestamp;
 use crate::tree::{Digest, NodeId};
 
+/// The rule of a conflict in which the copy is the remote's version.
+pub const LOCAL_KEEPS_NAME: &str = "edited on both sides, the local version keeps the name";
+
 /// Two versions of one file that are both kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
@@ -18,6 +21,13 @@ pub struct Conflict {
     pub rule: String,
     pub detected_at: Timestamp,
     pub resolved_at: Option<Timestamp>,
+}
+
+impl Conflict {
+    /// Whether the copy is the remote's version, and not the local one.
+    pub fn has_remote_copy(&self) -> bool {
+        self.rule == LOCAL_KEEPS_NAME
+    }
 }
 
 /// Which conflicts a query wants.

@@ -96,6 +96,23 @@ impl Trees {
             .map(|((_, name), id)| (name, *id))
     }
 
+    /// The children whose physical names begin with `start`, which is no empty text.
+    pub fn children_from(
+        &self,
+        side: Side,
+        dir: NodeId,
+        start: &str,
+    ) -> impl Iterator<Item = (&Name, NodeId)> {
+        let from = (dir, Name::new(start).unwrap_or_else(|_| Name::before_all()));
+        self.index(side)
+            .places
+            .range(from..)
+            .take_while(move |((parent, name), _)| {
+                *parent == dir && name.as_str().starts_with(start)
+            })
+            .map(|((_, name), id)| (name, *id))
+    }
+
     pub fn has_children(&self, side: Side, dir: NodeId) -> bool {
         self.children(side, dir).next().is_some()
     }

@@ -7,6 +7,8 @@ use super::{PATH_DEPTH_MAX, is_same_item, is_surely_same_file, parked_key};
 use crate::engine::look::{Extent, Look};
 use crate::engine::{Command, Engine, Problem};
 use crate::local::SkipReason;
+use crate::plan::Mode;
+use crate::plan::conflict_name::is_copy_of;
 use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, Side};
 
 /// How often a side may change while it is looked at.
@@ -147,10 +149,14 @@ impl Engine {
         {
             return false;
         }
-        if let Some(copy) = self.kept_copies.get(&node)
-            && (copy.parent, &copy.name) == (dir, &entry.name)
+        if let Some((at, copy)) = self.kept_copies.get(&node)
+            && (*at, copy.parent, &copy.name) == (side, dir, &entry.name)
         {
             // Killed while setting a version aside: the item under the copy's name is the copy.
+            return false;
+        }
+        if self.is_set_aside(side, node, dir, entry) {
+            look.set_aside.insert(node);
             return false;
         }
         let from = facet.physical().parent;
@@ -165,6 +171,18 @@ impl Engine {
         }
         look.place(node, dir, entry.clone());
         true
+    }
+
+    /// Whether the other end of the pair, which does the same as this one, gave this version the name
+    /// of a conflict copy: that is a new file, and nobody renamed the file of which it is a version.
+    fn is_set_aside(&self, side: Side, node: NodeId, dir: NodeId, entry: &Entry) -> bool {
+        let at = |side| self.trees.facet(side, node).map(Facet::at);
+        let (Some(was), Some(other)) = (at(side), at(side.other())) else { return false };
+        self.peer
+            && self.settings.mode == Mode::TwoWay
+            && was == other
+            && was.parent == dir
+            && is_copy_of(&entry.name, &was.name)
     }
 
     fn place_replaced_file(&mut self, look: &mut Look, dir: NodeId, entry: &Entry) -> bool {
@@ -209,6 +227,12 @@ impl Engine {
             }
         }
         self.trees.set_facets(side, edits.into_iter().collect());
+        for node in &look.set_aside {
+            if !self.trees.has(side, *node) {
+                // Nobody deleted it either: it comes back as the other side's version.
+                self.trees.set_base(*node, None);
+            }
+        }
         for node in &look.ignored {
             self.forget_subtree(*node);
         }
