@@ -103,7 +103,7 @@ impl Ends {
             let config = self.home.path().join(format!("{n}.toml"));
             let text = format!(
                 "[daemon]\nsocket = \"{}\"\n[[pair]]\nname = \"p{n}\"\nlocal = \"{}\"\n\
-                 remote = \"dir:{}\"\npoll_interval = \"1s\"\nsettle = \"1s\"\nmax_delete = \"off\"\n",
+                 remote = \"dir:{}\"\npoll_interval = \"1s\"\nsettle = \"1s\"\nmax_delete = \"100%\"\n",
                 self.home.path().join(format!("sock-{n}")).display(),
                 self.folders[local].display(),
                 self.folders[remote].display(),

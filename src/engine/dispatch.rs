@@ -54,6 +54,14 @@ impl Engine {
         if !self.ready.is_empty() {
             return;
         }
+        match self.match_by_place() {
+            Some(reads) => self.ready = reads.into(),
+            // The look that is under way wants a plan at its end.
+            None => return,
+        }
+        if !self.ready.is_empty() {
+            return;
+        }
         loop {
             self.agree_on_arrivals();
             let busy = self.busy_nodes();
