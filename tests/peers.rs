@@ -90,6 +90,10 @@ impl Ends {
         let code = output.status.code();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(matches!(code, Some(0 | 3)), "exit {code:?}: {error}\n{text}");
+        if let Ok(part) = std::env::var("PEER_TRACE") {
+            let traced = text.lines().filter(|line| line.contains(&part));
+            traced.for_each(|line| println!("{pair}: {}", &line[..line.len().min(240)]));
+        }
         let op = |line: &&str| line.starts_with("{\"op\"") && !line.starts_with("{\"op\":\"read\"");
         text.lines().filter(op).map(str::to_owned).collect()
     }
@@ -302,7 +306,8 @@ impl Random {
     }
 }
 
-/// `PEER_SHOW=1`: what each round does, and how many copies there are.
+/// `PEER_SHOW=1`: what each round does, and how many copies there are. `PEER_TRACE=text`: all operations
+/// that name it.
 fn shows() -> bool {
     std::env::var_os("PEER_SHOW").is_some()
 }
@@ -392,6 +397,9 @@ fn random_history(mut ends: Ends, seed: u64, deeds: usize, portion: usize, betwe
         match between {
             Between::OnePair => drop(ends.sync(random.below(ends.pairs.len()))),
             Between::Round => drop(ends.round()),
+        }
+        if shows() {
+            println!("{done} edits done");
         }
     }
     ends.assert_comes_to_rest(&format!("PEER_SEED={seed}, {kind}"));

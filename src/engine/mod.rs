@@ -17,6 +17,7 @@ mod reclaim;
 mod recover;
 pub mod report;
 mod retry;
+mod returned;
 mod same_place;
 mod sweep;
 mod watchful;

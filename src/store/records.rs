@@ -113,6 +113,14 @@ pub struct HistoryRow {
     pub event: NewHistory,
 }
 
+/// See `Store::last_done`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    pub at: Timestamp,
+    pub op: String,
+    pub side: String,
+}
+
 impl Store {
     pub fn conflicts(&self, fate: ConflictFate) -> Result<Vec<Conflict>> {
         let sql = match fate {
@@ -200,6 +208,18 @@ impl Store {
                     error: row.get(7)?,
                 },
             })
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// What we last did to the very item of a path, the latest first.
+    pub fn last_done(&self, path: &str, limit: u32) -> Result<Vec<Done>> {
+        let sql = "SELECT at, op, side FROM history
+            WHERE path = ?1 AND error IS NULL ORDER BY history_id DESC LIMIT ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params![path, limit], |row| {
+            let at = Timestamp::from_seconds(row.get(0)?);
+            Ok(Done { at, op: row.get(1)?, side: row.get(2)? })
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
