@@ -277,6 +277,7 @@ async fn list_remote(remote: &dyn Remote, dir: &Locator) -> Result<Listing, List
         let page = remote.list(dir, cursor).await?;
         all.entries.extend(page.listing.entries);
         all.skipped.extend(page.listing.skipped);
+        all.is_local_root |= page.listing.is_local_root;
         if page.next.is_none() {
             all.entries.sort_by(|a, b| a.name.cmp(&b.name));
             return Ok(all);

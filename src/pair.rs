@@ -143,6 +143,12 @@ pub async fn start(
         sides.remote.refresh_control().await;
     }
     let disks = measure(&mut store, &mut trees, sides, conduct).await?;
+    if conduct == Conduct::Act && settings.mode == Mode::TwoWay {
+        // Only a help to others: a full disk must not end the run here.
+        if let Err(error) = sides.local.sign_as_local_root().await {
+            tracing::debug!(%error, "the local root could not be signed");
+        }
+    }
     let install_id = install_id(&mut store, fresh_id)?;
     let (executor, notes) = Executor::new(
         Arc::clone(&sides.local),
@@ -163,7 +169,8 @@ pub async fn start(
         let tidied = drive::tidy(&world, &install_id, &intents, &parts).await;
         tidied.map_err(|(side, error)| side_error(side, error))?;
     }
-    let engine_settings = engine_settings(settings, sides, &disks, conduct);
+    let peer = sides.remote.is_local_root().await;
+    let engine_settings = Settings { peer, ..engine_settings(settings, sides, &disks, conduct) };
     let now = sides.clock.now();
     let engine = Engine::new(engine_settings, store, trees, install_id, now)?;
     let set_aside = match found {
@@ -186,6 +193,7 @@ fn engine_settings(
     Settings {
         mode: settings.mode,
         conflict: settings.conflict,
+        peer: false,
         brake: settings.brake.clone(),
         ignore: settings.ignore.clone(),
         host: settings.host.clone(),

@@ -82,6 +82,21 @@ fn moves_and_swaps_transfer_nothing() {
     });
 }
 
+// The other end decides about the same conflicts: nothing may depend on which side is which.
+#[test]
+fn any_history_with_a_peer_ends_in_sync_and_loses_nothing() {
+    check(5, |seed| {
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        world.peer = true;
+        world.unread = random.pick(&[[0, 0], [30, 30], [0, 100], [50, 100]]);
+        history(&mut world, &mut random, ALL_DEEDS);
+        let last = world.rest(&mut random);
+        world.assert_synced(&last);
+        world.assert_nothing_lost();
+    });
+}
+
 const POLICIES: &[ConflictPolicy] = &[
     ConflictPolicy::Newer,
     ConflictPolicy::Older,
@@ -264,8 +279,11 @@ fn two_spellings_of_a_name_never_end_on_one_side_for_one_file() {
 
 /// One history; `flipped` exchanges the roles of the sides.
 fn changed_once(seed: u64, flipped: bool) -> World {
+    changed_in(World::new(), seed, flipped)
+}
+
+fn changed_in(mut world: World, seed: u64, flipped: bool) -> World {
     let mut random = Random::new(seed);
-    let mut world = World::new();
     let side = |side: Side| if flipped { side.other() } else { side };
     for _ in 0..random.below(11) {
         world.user(&mut random, side(Side::Local), &[Deed::NewFile, Deed::NewDir]);
@@ -290,6 +308,21 @@ fn the_order_of_operations_does_not_change_the_result() {
         });
         let [first, second] = &mut results;
         assert_eq!(first, second);
+    });
+}
+
+#[test]
+fn with_a_peer_exchanging_the_roles_of_the_sides_changes_nothing() {
+    check(10, |seed| {
+        let [one, other] = [false, true].map(|flipped| {
+            let mut world = World::new();
+            world.peer = true;
+            world.unread = [[0, 0], [50, 50]][usize::from(seed % 2 == 0)];
+            let mut world = changed_in(world, seed, flipped);
+            world.rest(&mut Random::new(seed));
+            world.paths(Side::Local)
+        });
+        assert_eq!(one, other);
     });
 }
 

@@ -65,18 +65,15 @@ fn list(args: &ListArgs, context: &Context) -> Result<Exit, Failure> {
 fn show(id: i64, pair: &OnePair, context: &Context) -> Result<Exit, Failure> {
     let (pair, conflict) = owner(id, pair, context)?;
     let out = &context.out;
-    let (remote, local) = super::runtime()?.block_on(versions(&pair, &conflict))?;
+    let (named, copied) = super::runtime()?.block_on(versions(&pair, &conflict))?;
+    let versions = [(&conflict.path, named), (&conflict.copy_path, copied)];
+    let [named, copied] = versions
+        .map(|(path, entry)| format!("version  {}  {}", printable(path), describe(entry.as_ref())));
+    let (remote, local) =
+        if conflict.has_remote_copy() { (copied, named) } else { (named, copied) };
     out.line(format!("#{id} of {}: {}", pair.name(), printable(&conflict.rule)));
-    out.line(format!(
-        "  remote version  {}  {}",
-        printable(&conflict.path),
-        describe(remote.as_ref())
-    ));
-    out.line(format!(
-        "  local version   {}  {}",
-        printable(&conflict.copy_path),
-        describe(local.as_ref())
-    ));
+    out.line(format!("  remote {remote}"));
+    out.line(format!("  local {}", local.replacen("  ", "   ", 1)));
     out.line(format!("  since {}", conflict.detected_at.rfc3339()));
     let rest = pair.selector();
     out.line(format!(
@@ -132,8 +129,10 @@ async fn carry_out(pair: &Pair, conflict: &Conflict, keep: Keep) -> Result<(), F
     let disk = pair.open_local()?;
     let (path, copy) = (rel(pair, &conflict.path)?, rel(pair, &conflict.copy_path)?);
     let failed = |error: FsError| pair.failed(&error);
-    let (remote, local) = versions(pair, conflict).await?;
-    match (chosen(keep, remote.as_ref(), local.as_ref()), remote, local) {
+    let (named, copied) = versions(pair, conflict).await?;
+    let keep = if conflict.has_remote_copy() { exchanged(keep) } else { keep };
+    // From here on, `Local` is the copy, and `Remote` the version that has the name.
+    match (chosen(keep, named.as_ref(), copied.as_ref()), named, copied) {
         (Keep::Both, _, _) => Ok(()),
         (_, Some(folder), _) | (_, _, Some(folder)) if folder.kind == Kind::Dir => {
             let message = format!(
@@ -163,6 +162,14 @@ async fn carry_out(pair: &Pair, conflict: &Conflict, keep: Keep) -> Result<(), F
     }
 }
 
+fn exchanged(keep: Keep) -> Keep {
+    match keep {
+        Keep::Local => Keep::Remote,
+        Keep::Remote => Keep::Local,
+        Keep::Newer | Keep::Both => keep,
+    }
+}
+
 async fn put_back(
     disk: &OsFs,
     copy: &RelPath,
@@ -182,7 +189,7 @@ fn chosen(keep: Keep, remote: Option<&Entry>, local: Option<&Entry>) -> Keep {
     }
 }
 
-/// What is now in the place of the remote version and of the local one.
+/// What has the name now, and what has that of the copy.
 async fn versions(
     pair: &Pair,
     conflict: &Conflict,
@@ -190,9 +197,9 @@ async fn versions(
     let disk = pair.open_local()?;
     let (path, copy) = (rel(pair, &conflict.path)?, rel(pair, &conflict.copy_path)?);
     let failed = |error: FsError| pair.failed(&error);
-    let remote = disk.stat(&path).await.map_err(failed)?;
-    let local = disk.stat(&copy).await.map_err(failed)?;
-    Ok((remote, local))
+    let named = disk.stat(&path).await.map_err(failed)?;
+    let copied = disk.stat(&copy).await.map_err(failed)?;
+    Ok((named, copied))
 }
 
 fn rel(pair: &Pair, path: &str) -> Result<RelPath, Failure> {

@@ -37,6 +37,10 @@ impl LocalFs for WatchedFs {
         self.disk.refresh_control().await;
     }
 
+    async fn sign_as_local_root(&self) -> Result<()> {
+        self.disk.sign_as_local_root().await
+    }
+
     async fn free(&self) -> Option<u64> {
         self.disk.free().await
     }

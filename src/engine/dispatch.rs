@@ -34,6 +34,7 @@ impl Engine {
         self.tidy_up(commands);
         let worth_it = self.flights.is_empty() || self.finished_since_plan >= PLAN_BATCH;
         if self.ready.is_empty() && self.plan_wanted && worth_it && self.stop.is_none() {
+            self.keep_what_returned()?;
             self.make_plan();
         }
         self.dispatch(commands)
@@ -54,6 +55,14 @@ impl Engine {
         if !self.ready.is_empty() {
             return;
         }
+        match self.match_by_place() {
+            Some(reads) => self.ready = reads.into(),
+            // The look that is under way wants a plan at its end.
+            None => return,
+        }
+        if !self.ready.is_empty() {
+            return;
+        }
         loop {
             self.agree_on_arrivals();
             let busy = self.busy_nodes();
@@ -68,6 +77,7 @@ impl Engine {
                     remote_names: &self.settings.remote_names,
                     mode: self.settings.mode,
                     conflict: self.settings.conflict,
+                    peer: self.peer,
                     brake: &self.settings.brake,
                     recent: self.recent,
                     conflict_mark: &mark,
@@ -274,6 +284,7 @@ impl Engine {
     pub(super) fn trace(&self, id: OpId, op: &Op, task: &Task) -> Trace {
         match (&op.action, task) {
             (Action::KeepBoth { copy }, Task::Relocate { from, to, .. }) => Trace::KeepBoth {
+                side: op.side,
                 parent: self.trees.facet(op.side, op.node).map_or(NodeId::ROOT, |f| f.at().parent),
                 copy: copy.as_str().to_owned(),
                 path: from.locator.path.parent().unwrap_or_default().join(&to.name).to_string(),

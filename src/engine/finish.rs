@@ -6,8 +6,16 @@ use super::{Engine, Failure, Fatal, Flight};
 use crate::clock::Timestamp;
 use crate::plan::conflict_name::is_copy;
 use crate::plan::{Action, Why};
-use crate::store::NewHistory;
+use crate::store::{LOCAL_KEEPS_NAME, NewHistory};
 use crate::tree::{Content, Digest, Entry, Facet, Name, NodeId, Placement, RelPath, Rev, Side};
+
+/// The rule by which a version of that side was set aside, as it is recorded.
+pub(super) fn both_edited(loser: Side) -> &'static str {
+    match loser {
+        Side::Local => "edited on both sides",
+        Side::Remote => LOCAL_KEEPS_NAME,
+    }
+}
 
 impl Engine {
     pub(super) fn take_outcome(
@@ -64,7 +72,7 @@ impl Engine {
             }
             (Action::Park, Outcome::Placed(entry)) => self.park(side, node, entry),
             (Action::KeepBoth { copy }, Outcome::Placed(entry)) => {
-                self.set_aside(node, copy, entry);
+                self.set_aside(side, node, copy, entry);
             }
             (Action::Transfer { at, content }, Outcome::Uploaded { entry, at: put_at, .. }) => {
                 match entry {
@@ -146,19 +154,19 @@ impl Engine {
         self.trees.set_facet(side, node, Some(facet));
     }
 
-    /// Our version has its own name and becomes a node of its own; the old node is now deleted here
-    /// and edited there, which needs no further rule.
-    fn set_aside(&mut self, node: NodeId, copy: &Name, entry: Entry) {
-        let Some(facet) = self.trees.facet(Side::Local, node).cloned() else { return };
-        let path = self.trees.path(Side::Local, node).unwrap_or_default();
-        self.trees.set_facet(Side::Local, node, None);
-        // Nobody deleted it here: it is to come back as the remote's file, not as something kept.
+    /// That side's version has its own name and becomes a node of its own; the old node is now deleted
+    /// on that side and edited on the other, which needs no further rule.
+    fn set_aside(&mut self, side: Side, node: NodeId, copy: &Name, entry: Entry) {
+        let Some(facet) = self.trees.facet(side, node).cloned() else { return };
+        let path = self.trees.path(side, node).unwrap_or_default();
+        self.trees.set_facet(side, node, None);
+        // Nobody deleted it: it is to come back as the other side's file, not as something kept.
         self.trees.set_base(node, None);
         let at = Placement { parent: facet.at().parent, name: copy.clone() };
         let copy_path = path.parent().unwrap_or_default().join(copy);
         let copy_node = self.trees.create(crate::tree::Kind::File);
-        self.adopt(Side::Local, copy_node, &at, *facet.content(), entry);
-        self.record_conflict(&path, &copy_path, "edited on both sides");
+        self.adopt(side, copy_node, &at, *facet.content(), entry);
+        self.record_conflict(&path, &copy_path, both_edited(side));
     }
 
     fn learn(&mut self, side: Side, node: NodeId, digest: Digest) {

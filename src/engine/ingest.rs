@@ -52,6 +52,9 @@ impl Engine {
         self.see_skipped(side, dir, &path, &listing.skipped);
         self.spell_as_known(side, dir, &mut listing);
 
+        if side == Side::Remote && dir == NodeId::ROOT {
+            self.peer = listing.is_local_root;
+        }
         let unsteady = listing.unsteady;
         let found = self.compare(side, dir, &path, listing);
         for (node, reason) in found.masked {

@@ -206,8 +206,15 @@ impl Failure {
 /// What recovery must know about an operation whose process was killed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trace {
-    /// Our version was about to take this name and become a file of its own.
-    KeepBoth { parent: NodeId, copy: String, path: String },
+    /// A side's version was about to take this name and become a file of its own.
+    KeepBoth {
+        /// Older programs set local versions aside only, and did not say so.
+        #[serde(default = "local")]
+        side: Side,
+        parent: NodeId,
+        copy: String,
+        path: String,
+    },
     /// This file was about to be made, or replaced, through the stage. `part` names what is staged of
     /// it, where that can be gone on with.
     Install {
@@ -230,6 +237,10 @@ pub enum Trace {
     Move { parent: NodeId, name: String },
     /// Looking at the two sides tells everything.
     Plain,
+}
+
+fn local() -> Side {
+    Side::Local
 }
 
 impl Task {

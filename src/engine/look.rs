@@ -44,6 +44,8 @@ pub(super) struct Look {
     pub(super) missing: BTreeSet<NodeId>,
     /// Nodes that were found changed or elsewhere: now in this folder, as this entry.
     pub(super) placed: BTreeMap<NodeId, (NodeId, Entry)>,
+    /// Nodes of which the other end of the pair set this side's version aside.
+    pub(super) set_aside: BTreeSet<NodeId>,
     /// Nodes that the rules ignore now.
     pub(super) ignored: BTreeSet<NodeId>,
     /// Absences whose confirmation is under way, and those that were confirmed.
@@ -87,6 +89,7 @@ impl Look {
             replaced_folders: Vec::new(),
             missing: BTreeSet::new(),
             placed: BTreeMap::new(),
+            set_aside: BTreeSet::new(),
             ignored: BTreeSet::new(),
             confirming: BTreeSet::new(),
             confirmed: BTreeSet::new(),

@@ -18,6 +18,8 @@ mod recover;
 mod repeats;
 pub mod report;
 mod retry;
+mod returned;
+mod same_place;
 mod sweep;
 mod watchful;
 
@@ -57,6 +59,8 @@ const GUARDS_LIFTED_AT: &str = "guards_lifted_at";
 pub struct Settings {
     pub mode: Mode,
     pub conflict: ConflictPolicy,
+    /// Whether the remote is the local root of another pair, as far as was known at the start.
+    pub peer: bool,
     pub brake: BrakeLimits,
     /// Patterns of the configuration, in gitignore grammar.
     pub ignore: Vec<String>,
@@ -139,6 +143,8 @@ pub struct Engine {
     install_id: String,
     next_op: u64,
 
+    /// The remote is the local root of another pair.
+    peer: bool,
     looks: [Option<Look>; 2],
     /// Whether a side was looked at in full since the start.
     looked: [bool; 2],
@@ -167,8 +173,8 @@ pub struct Engine {
     blocked: BTreeMap<(Side, NodeId, String), (SkipReason, String)>,
     /// Content that may have been written again within the tick in which it was read.
     racy: HashSet<(Side, NodeId)>,
-    /// Versions that a killed process was setting aside: the place of each copy.
-    kept_copies: HashMap<NodeId, Placement>,
+    /// Versions that a killed process was setting aside: side and place of each copy.
+    kept_copies: HashMap<NodeId, (Side, Placement)>,
     /// Moves that may have stopped half-way: where each was going.
     moving: HashMap<NodeId, Placement>,
     /// Content whose upload may have arrived although nobody said so.
@@ -236,6 +242,7 @@ impl Engine {
         let next_op = store.meta("next_op")?.and_then(|n| n.parse().ok()).unwrap_or(1);
         let rules = Rules::new(&settings.ignore);
         let mut engine = Engine {
+            peer: settings.peer,
             settings,
             trees,
             store,

@@ -47,7 +47,7 @@ impl Engine {
         nodes.extend(self.unsure.values().flatten().map(|(_, dir)| dir));
         nodes.extend(self.after_flight.values().flatten().map(|(_, dir)| dir));
         nodes.extend(self.kept_copies.keys());
-        nodes.extend(self.kept_copies.values().map(|at| at.parent));
+        nodes.extend(self.kept_copies.values().map(|(_, at)| at.parent));
         nodes.extend(self.moving.keys());
         nodes.extend(self.moving.values().map(|at| at.parent));
         nodes.extend(self.arriving.keys());

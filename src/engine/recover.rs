@@ -2,6 +2,7 @@
 //! the rest. Nothing is redone from memory.
 
 use super::dispatch::{part_key, stage_key};
+use super::finish::both_edited;
 use super::job::{Failure, Task, Trace};
 use super::{Engine, Fatal, Flight};
 use crate::local::{Leftover, StageKey};
@@ -97,9 +98,10 @@ impl Engine {
     pub(super) fn recall_intents(&mut self) -> Result<(), Fatal> {
         for intent in self.store.intents()? {
             match serde_json::from_str(&intent.job) {
-                Ok(Trace::KeepBoth { parent, copy, .. }) => {
+                Ok(Trace::KeepBoth { side, parent, copy, .. }) => {
                     if let Ok(name) = Name::new(&copy) {
-                        self.kept_copies.insert(intent.node, Placement { parent, name });
+                        let at = Placement { parent, name };
+                        self.kept_copies.insert(intent.node, (side, at));
                     }
                 }
                 Ok(Trace::Move { parent, name }) => {
@@ -127,8 +129,8 @@ impl Engine {
         }
         self.unsaved.finished.append(&mut self.recalled);
         self.moving.clear();
-        for (node, copy) in std::mem::take(&mut self.kept_copies) {
-            self.record_kept_copy(node, &copy);
+        for (node, (side, copy)) in std::mem::take(&mut self.kept_copies) {
+            self.record_kept_copy(side, node, &copy);
         }
     }
 
@@ -221,12 +223,11 @@ impl Engine {
         }
     }
 
-    fn record_kept_copy(&mut self, node: NodeId, copy: &Placement) {
-        let side = Side::Local;
+    fn record_kept_copy(&mut self, side: Side, node: NodeId, copy: &Placement) {
         let is_there = self.trees.occupant(side, copy).is_some_and(|occupant| occupant != node);
         if is_there && let Some(parent) = self.trees.path(side, copy.parent) {
             let path = self.trees.display_path(node);
-            self.record_conflict(&path, &parent.join(&copy.name), "edited on both sides");
+            self.record_conflict(&path, &parent.join(&copy.name), both_edited(side));
         }
     }
 }

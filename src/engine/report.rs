@@ -204,12 +204,13 @@ impl fmt::Display for Why {
             Why::Moved(side) => write!(f, "renamed on the {side} side"),
             Why::Deleted(side) => write!(f, "deleted on the {side} side"),
             Why::BothEdited => f.write_str("edited on both sides"),
-            Why::BothMoved => f.write_str("renamed on both sides, the remote name is kept"),
+            Why::BothMoved => f.write_str("renamed on both sides, one name is kept"),
             Why::KeptChange { deleted_on } => {
                 write!(f, "deleted on the {deleted_on} side, but changed on the other: kept")
             }
             Why::NeededByContent => f.write_str("needed by what is kept in it"),
             Why::NameTaken => f.write_str("something else has the name"),
+            Why::HasCopy => f.write_str("a conflict copy has the same content"),
             Why::Chosen => f.write_str("the other version was rejected"),
             Why::Mirrored => f.write_str("made like the source again"),
             Why::Compare => f.write_str("to compare the two sides"),

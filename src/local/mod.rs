@@ -120,6 +120,8 @@ pub struct Listing {
     pub ignore_file: Option<String>,
     /// The folder changed as it was read: what is missing here may be there.
     pub unsteady: bool,
+    /// Of a remote's root: it is the local root of another pair.
+    pub is_local_root: bool,
 }
 
 /// Names a staged file; unique for each operation of a state database.
@@ -203,6 +205,11 @@ pub trait LocalFs: Send + Sync + 'static {
     /// Brings the control folder of a root that was claimed earlier up to date: who may use it, and
     /// what keeps other programs out of it. Done at each start, as far as that is possible.
     async fn refresh_control(&self) {}
+    /// Leaves a sign, for those to whom this folder is the remote, that a pair has it as its local
+    /// root and changes it on its own.
+    async fn sign_as_local_root(&self) -> Result<()> {
+        Ok(())
+    }
     /// Bytes for which there is still room, where the file system tells.
     async fn free(&self) -> Option<u64> {
         None

@@ -32,6 +32,8 @@ use crate::tree::path::CONTROL_DIR;
 use crate::tree::{ContentHash, Entry, HashAlgo, RelPath, Stamp};
 
 pub(super) const MARKER: &str = "root-id";
+/// Is there where a two-way pair has the folder as its local root, or once had.
+const LOCAL_ROOT: &str = "local-root";
 /// An identity is a line of text; what is longer was not written by us.
 const MARKER_BYTES_MAX: u64 = 4096;
 
@@ -257,6 +259,26 @@ impl Disk {
         Ok(())
     }
 
+    /// See `LocalFs::sign_as_local_root`.
+    fn sign_as_local_root(&self) -> Result<Unflushed<()>> {
+        if self.is_local_root() {
+            return Ok(((), Vec::new()));
+        }
+        let control = self.root.control("")?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR;
+        fs::openat(&control, LOCAL_ROOT, flags, mode)
+            .map_err(|errno| failure("prepare", LOCAL_ROOT, errno))?;
+        Ok(((), vec![control]))
+    }
+
+    /// Whether a pair has, or once had, this folder as its local root.
+    pub(crate) fn is_local_root(&self) -> bool {
+        let sign = format!("{CONTROL_DIR}/{LOCAL_ROOT}");
+        // PATH: who may not read the sign still sees it.
+        self.root.walk(&sign, OFlags::PATH).is_ok()
+    }
+
     pub(crate) fn rename(
         &self,
         from: &RelPath,
@@ -378,6 +400,10 @@ impl LocalFs for OsFs {
         if let Err(error) = visit(&self.disk, Disk::refresh_control).await {
             tracing::debug!(%error, "the control folder is as it was");
         }
+    }
+
+    async fn sign_as_local_root(&self) -> Result<()> {
+        change(&self.disk, Disk::sign_as_local_root).await
     }
 
     async fn free(&self) -> Option<u64> {

@@ -31,6 +31,8 @@ fn deletes(target: &Target<'_>, side: Side) -> Option<Brake> {
         .iter()
         .filter(|(id, fate)| fate.is_none() && !target.constraints.approved.contains(id))
         .map(|(id, _)| *id)
+        // Nothing is lost with it: its content is beside it.
+        .filter(|id| !target.surplus.contains(id))
         .filter(is_doomed)
         .collect();
     let files = nodes.iter().filter(|id| trees.kind(**id) == Kind::File).count() as u64;

@@ -11,6 +11,31 @@ pub fn is_copy(name: &Name) -> bool {
     find_marker(name.as_str()).is_some()
 }
 
+/// A copy of at least so many bytes may have lost the end of its stem, or its extension.
+const CUT_BYTES_MIN: usize = 100;
+
+/// Whether this is the name of a conflict copy of a file of that name, or of its original.
+pub(crate) fn is_copy_of(copy: &Name, original: &Name) -> bool {
+    if !is_copy(copy) {
+        return false;
+    }
+    let (stem, ext) = split(original.as_str(), Kind::File);
+    let (copied, copied_ext) = split(copy.as_str(), Kind::File);
+    let is_cut = copy.as_str().len() >= CUT_BYTES_MIN;
+    (copied, copied_ext) == (stem, ext)
+        || (is_cut && stem.starts_with(copied) && (copied_ext == ext || copied_ext.is_empty()))
+}
+
+/// What the names of all conflict copies of a file of that name begin with.
+pub(crate) fn copies_start_with(original: &Name) -> String {
+    let (stem, _) = split(original.as_str(), Kind::File);
+    if stem.len() < CUT_BYTES_MIN / 2 {
+        format!("{stem}{MARKER}")
+    } else {
+        cut(stem, CUT_BYTES_MIN / 4).to_owned()
+    }
+}
+
 /// The `attempt`th name (from 1) for a copy of `name`, at most `bytes_max` long. A copy of a copy
 /// is named after the original.
 pub(crate) fn copy_name(
@@ -114,6 +139,26 @@ mod tests {
             assert!(!is_copy(&Name::new(name).unwrap()), "{name}");
         }
         assert!(is_copy(&Name::new(&file("a.txt")).unwrap()));
+    }
+
+    // EE-07
+    #[test]
+    fn copies_of_a_name_are_known_whoever_made_them() {
+        let is_copy_of = |copy: &str, of: &str| {
+            let (copy, of) = (Name::new(copy).unwrap(), Name::new(of).unwrap());
+            let starts = copy.as_str().starts_with(&copies_start_with(&of));
+            assert!(starts || !is_copy_of(&copy, &of), "{copy} of {of}");
+            is_copy_of(&copy, &of)
+        };
+        let copy = "a.conflict-20200101-000000-lap-2.txt";
+        assert!(is_copy_of(copy, "a.txt"));
+        assert!(is_copy_of(copy, &file("a.txt")), "the original is the same");
+        assert!(!is_copy_of(copy, "a.md") && !is_copy_of(copy, "ab.txt"));
+        assert!(!is_copy_of(copy, "a") && !is_copy_of("a.txt", "a.txt"));
+        let long = format!("{}.jpg", "\u{8bb0}".repeat(83));
+        for bytes_max in [255, 127] {
+            assert!(is_copy_of(&super::tests::copy(&long, Kind::File, bytes_max, 1), &long));
+        }
     }
 
     // EE-06

@@ -178,12 +178,12 @@ impl<'a, 't> Diff<'a, 't> {
                 op(from.other(), action, why::replace(self.target, id, from.other()))
             }
             // The copy is to lie beside the version that keeps the name, so that goes first.
-            Bytes::KeepBoth if Side::BOTH.into_iter().all(placed) => {
+            Bytes::KeepBoth { loser } if Side::BOTH.into_iter().all(placed) => {
                 let copies = self.copies.get_or_insert_with(|| Copies::new(self.target));
                 let copy = copies.name(self.target, &mut self.occupants, id, &goal.at);
-                op(Side::Local, Action::KeepBoth { copy }, Why::BothEdited)
+                op(loser, Action::KeepBoth { copy }, Why::BothEdited)
             }
-            Bytes::Agreed | Bytes::Take(_) | Bytes::KeepBoth => None,
+            Bytes::Agreed | Bytes::Take(_) | Bytes::KeepBoth { .. } => None,
         }
     }
 

@@ -3,12 +3,12 @@
 //! Looks at one node at a time and, for "a moved folder carries its subtree", at the folders above
 //! it. Whether the result is a tree is for `repair`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::tree::{Content, Facet, Node, NodeId, Register, Side, Trees};
 
 use super::target::{Bytes, Claim, Goal, Same, Stance, Target, same};
-use super::{ConflictPolicy, Constraints};
+use super::{ConflictPolicy, Constraints, peer};
 
 /// What a side did to a file's content since base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) fn merge<'a>(
     let fates = subjects
         .filter_map(|id| Some((id, fate(id, trees.get(id)?, constraints, &mut carried))))
         .collect();
-    Target { trees, constraints, fates }
+    Target { trees, constraints, fates, surplus: HashSet::new() }
 }
 
 /// Existence: tables A and B by their last row and column, table C by its first.
@@ -53,7 +53,15 @@ fn fate(
         }
         (base, Some(local), Some(remote)) => {
             let chosen = constraints.chosen.get(&id).copied();
-            Some(two_sided(base, local, remote, constraints.conflict, chosen))
+            let mut goal = two_sided(base, local, remote, constraints, chosen);
+            if goal.claim == Claim::Leading
+                && constraints.faces_a_peer()
+                && has_moved(base, local)
+                && peer::place(carried.trees, id) == Side::Local
+            {
+                (goal.at, goal.claim) = (local.at().clone(), Claim::Yielding);
+            }
+            Some(goal)
         }
     }
 }
@@ -95,10 +103,10 @@ fn two_sided(
     base: Option<&Register>,
     local: &Facet,
     remote: &Facet,
-    policy: ConflictPolicy,
+    constraints: &Constraints<'_>,
     chosen: Option<Side>,
 ) -> Goal {
-    let moved = |facet: &Facet| base.is_none_or(|base| facet.at() != &base.at);
+    let moved = |facet| has_moved(base, facet);
     let (at, claim) = match (moved(local), moved(remote)) {
         (false, false) => (remote.at(), Claim::Unmoved),
         (true, false) => (local.at(), Claim::Yielding),
@@ -111,9 +119,13 @@ fn two_sided(
         (Verdict::Take(_) | Verdict::Conflict, Some(side)) => goal.bytes = Bytes::Take(side),
         (Verdict::Take(side), None) => goal.bytes = Bytes::Take(side),
         (Verdict::Learn(side), _) => goal.stance = Stance::Learn(side),
-        (Verdict::Conflict, None) => goal.bytes = settle_conflict(policy, local, remote),
+        (Verdict::Conflict, None) => settle_conflict(&mut goal, constraints, local, remote),
     }
     goal
+}
+
+fn has_moved(base: Option<&Register>, facet: &Facet) -> bool {
+    base.is_none_or(|base| facet.at() != &base.at)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +172,19 @@ fn changed(base: &Register, content: &Content) -> Change {
     }
 }
 
-fn settle_conflict(policy: ConflictPolicy, local: &Facet, remote: &Facet) -> Bytes {
-    winner(policy, local, remote).map_or(Bytes::KeepBoth, Bytes::Take)
+fn settle_conflict(goal: &mut Goal, constraints: &Constraints<'_>, local: &Facet, remote: &Facet) {
+    let keeps_name = match winner(constraints.conflict, local, remote) {
+        Some(side) => {
+            goal.bytes = Bytes::Take(side);
+            return;
+        }
+        None if constraints.faces_a_peer() => peer::content(local, remote),
+        None => Ok(Side::Remote),
+    };
+    match keeps_name {
+        Ok(side) => goal.bytes = Bytes::KeepBoth { loser: side.other() },
+        Err(unread) => goal.stance = Stance::Learn(unread),
+    }
 }
 
 /// Which side a policy prefers; `None`: both, also where the sides do not say what it asks for.

@@ -7,9 +7,11 @@
 mod brake;
 pub mod conflict_name;
 mod diff;
+mod kept;
 mod merge;
 mod names;
 pub mod op;
+mod peer;
 mod repair;
 mod target;
 mod why;
@@ -110,11 +112,21 @@ pub struct Constraints<'a> {
     pub remote_names: &'a NameRules,
     pub mode: Mode,
     pub conflict: ConflictPolicy,
+    /// The remote is the local root of another pair, which decides about the same conflicts from its
+    /// end.
+    pub peer: bool,
     pub brake: &'a BrakeLimits,
     /// By side: what comes bit by bit is a mass, too.
     pub recent: [Recent; 2],
     /// What conflict copies are marked with: `YYYYMMDD-HHMMSS-HOST`.
     pub conflict_mark: &'a str,
+}
+
+impl Constraints<'_> {
+    /// Whether conflicts must be decided as the other end decides them.
+    fn faces_a_peer(&self) -> bool {
+        self.peer && self.mode == Mode::TwoWay
+    }
 }
 
 /// What can be done now. `Trees::settle` must have been called for every node that changed.
@@ -139,6 +151,7 @@ fn plan_of(
     if !binds.is_empty() {
         return Plan { binds, ..Plan::default() };
     }
+    kept::recognise(&mut target);
     let holds = names::holds(&target, &mut names::Occupants::new(&target));
     let brakes = brake::brakes(&target);
     let held: HashSet<NodeId> = holds

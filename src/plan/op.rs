@@ -24,7 +24,8 @@ pub enum Action {
     Park,
     /// To the trash on the local side. A folder is deleted only when it is empty.
     Delete,
-    /// Local only: our version takes this name and becomes a file of its own.
+    /// That side's version takes this name and becomes a file of its own. On the remote side only
+    /// where that is the local root of another pair.
     KeepBoth {
         copy: Name,
     },
@@ -42,7 +43,7 @@ pub enum Why {
     Deleted(Side),
     /// Both sides edited the file; the policy chose, or both versions are kept.
     BothEdited,
-    /// Both sides renamed it; the remote name is kept.
+    /// Both sides renamed it; the remote name is kept, or the one that both ends choose.
     BothMoved,
     /// That side deleted it, but the other one had changed it: kept.
     KeptChange {
@@ -52,6 +53,8 @@ pub enum Why {
     NeededByContent,
     /// Something else has, or is about to have, this name.
     NameTaken,
+    /// It lost its name, and a conflict copy beside it has its content already.
+    HasCopy,
     /// A person rejected the other version.
     Chosen,
     /// One-way mode: the destination is made like the source again.

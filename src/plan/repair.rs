@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::tree::{Facet, Kind, NodeId, Placement, Side};
 
+use super::kept::Found;
 use super::names::{Copies, Occupants, composed};
 use super::target::{Claim, Goal, Same, Stance, Target, same};
-use super::{Bind, Mode};
+use super::{Bind, Mode, kept, peer};
 
 pub(super) fn repair(target: &mut Target<'_>) -> Vec<Bind> {
     revive_parents(target);
@@ -74,21 +75,29 @@ fn revive(target: &mut Target<'_>, folder: NodeId, certain: bool) -> Option<Node
 
 // ---- cycles ------------------------------------------------------------------------------
 
-/// In each cycle, the lowest node that only local asked to move goes back to its remote place. The
-/// remote's own tree has no cycle, so there is one.
+/// In each cycle, the lowest node that only one side, mostly local, asked to move goes back to its
+/// place on the other one. That side's own tree has no cycle, so there is one.
 fn break_cycles(target: &mut Target<'_>) {
+    let mut counts = None;
     loop {
         let mut changed = false;
-        for cycle in find_cycles(target) {
+        let cycles = find_cycles(target);
+        if counts.is_none() && target.faces_a_peer() {
+            counts = peer::side_of_cycles(target, &cycles);
+        }
+        let side = counts.unwrap_or(Side::Remote);
+        for cycle in cycles {
             let yielding = cycle.into_iter().filter_map(|id| {
-                let is_local_claim = target.goal(id)?.claim == Claim::Yielding;
-                let at = target.trees.facet(Side::Remote, id)?.at();
-                is_local_claim.then(|| (id, at.clone()))
+                let at = target.trees.facet(side, id)?.at();
+                (target.goal(id)?.at != *at).then(|| (id, at.clone()))
             });
             let Some((id, at)) = yielding.min() else { continue };
             if let Some(Some(goal)) = target.fates.get_mut(&id) {
                 goal.at = at;
-                goal.claim = Claim::Leading;
+                goal.claim = match side {
+                    Side::Local => Claim::Yielding,
+                    Side::Remote => Claim::Leading,
+                };
                 changed = true;
             }
         }
@@ -315,8 +324,30 @@ fn rename_losers(target: &mut Target<'_>, clashes: Vec<Clash>) {
             continue;
         }
         clash.nodes.sort_by_key(|id| right_to_the_name(target, *id));
+        if target.faces_a_peer() {
+            match peer::by_right(target, &clash.nodes) {
+                Ok(nodes) => clash.nodes = nodes,
+                Err(unread) => {
+                    wait(target, &clash.nodes);
+                    unread.into_iter().for_each(|(id, side)| kept::read(target, id, id, side));
+                    continue;
+                }
+            }
+        }
         for loser in clash.nodes.into_iter().skip(usize::from(!clash.has_agreed)) {
             let Some(at) = target.place(loser).cloned() else { continue };
+            match target.only_side(loser).map(|side| kept::find(target, loser, side)) {
+                Some(Found::Copy) => {
+                    target.fates.insert(loser, None);
+                    target.surplus.insert(loser);
+                    continue;
+                }
+                Some(Found::Unread(node, side)) => {
+                    kept::read(target, loser, node, side);
+                    continue;
+                }
+                Some(Found::Nothing) | None => {}
+            }
             let name = copies.name(target, &mut occupants, loser, &at);
             if let Some(Some(goal)) = target.fates.get_mut(&loser) {
                 goal.at.name = name;

@@ -3,7 +3,7 @@
 //! Sparse: a node without an entry is agreed, and its target is the place that it already has.
 //! Holds what merge decided and what repair corrected; decides nothing itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::tree::{Content, Kind, NodeId, Placement, Side, Trees};
 
@@ -28,8 +28,10 @@ pub(super) enum Bytes {
     Agreed,
     /// That side's content replaces the other's.
     Take(Side),
-    /// Both stay: the local version is set aside.
-    KeepBoth,
+    /// Both stay: that side's version is set aside.
+    KeepBoth {
+        loser: Side,
+    },
 }
 
 /// Whether a node may get an operation.
@@ -73,6 +75,8 @@ pub(super) struct Target<'a> {
     pub(super) constraints: &'a Constraints<'a>,
     /// `None`: the node is to be gone.
     pub(super) fates: BTreeMap<NodeId, Option<Goal>>,
+    /// What is to be gone because a conflict copy beside it has the same content.
+    pub(super) surplus: HashSet<NodeId>,
 }
 
 impl<'a> Target<'a> {
@@ -119,6 +123,11 @@ impl<'a> Target<'a> {
 
     pub(super) fn is_dir(&self, id: NodeId) -> bool {
         self.trees.kind(id) == Kind::Dir
+    }
+
+    /// Whether another end decides about the same conflicts: see `peer`.
+    pub(super) fn faces_a_peer(&self) -> bool {
+        self.constraints.faces_a_peer()
     }
 
     pub(super) fn is_busy(&self, id: NodeId) -> bool {

@@ -30,6 +30,7 @@ struct Pair {
     names: [NameRules; 2],
     mode: Mode,
     conflict: ConflictPolicy,
+    peer: bool,
     brake: BrakeLimits,
     recent: [Recent; 2],
 }
@@ -44,6 +45,7 @@ impl Pair {
             names: [NameRules::POSIX, NameRules::POSIX],
             mode: Mode::TwoWay,
             conflict: ConflictPolicy::KeepBoth,
+            peer: false,
             brake: NO_LIMITS,
             recent: [Recent::default(); 2],
         }
@@ -58,6 +60,7 @@ impl Pair {
             remote_names: &self.names[1],
             mode: self.mode,
             conflict: self.conflict,
+            peer: self.peer,
             brake: &self.brake,
             recent: self.recent,
             conflict_mark: "20261121-101500-pc",
@@ -96,6 +99,18 @@ impl Pair {
     fn remove(&mut self, side: Side, id: NodeId) {
         self.trees.set_facet(side, id, None);
         self.trees.settle(id);
+    }
+
+    /// The same pair as its other end sees it.
+    fn exchanged(&self) -> Pair {
+        let mut other = Pair { peer: self.peer, ..Pair::new() };
+        let ids: Vec<NodeId> = self.trees.ids().collect();
+        for id in ids {
+            let node = self.trees.get(id).unwrap().clone();
+            let (local, remote) = (node.remote, node.local);
+            other.trees.load(id, crate::tree::Node { local, remote, ..node });
+        }
+        other
     }
 
     fn park(&mut self, side: Side, id: NodeId) {
@@ -695,4 +710,191 @@ fn files_that_both_sides_keep_are_no_mass_of_edits() {
     }
     let plan = pair.plan();
     assert_eq!((plan.brakes, plan.ops.len()), (vec![], 20), "both versions are kept");
+}
+
+// ---- two ends that decide alike --------------------------------------------------------------
+
+/// What is done about a node, from both ends, as the first end would say it.
+fn both_ends(pair: &Pair, id: NodeId) -> [Option<(Side, Action)>; 2] {
+    let ours = pair.plan();
+    let theirs = pair.exchanged().plan();
+    let ours = op(&ours, id).map(|op| (op.side, op.action.clone()));
+    [ours, op(&theirs, id).map(|op| (op.side.other(), op.action.clone()))]
+}
+
+fn peers() -> Pair {
+    Pair { peer: true, ..Pair::new() }
+}
+
+#[test]
+fn at_both_ends_the_later_version_keeps_the_name_else_the_one_with_the_greater_hash() {
+    let loser = |local: (u8, i64), remote: (u8, i64)| {
+        let mut pair = peers();
+        let id = pair.agreed(at(ROOT, "a"), is(1));
+        pair.put_at(Side::Local, id, at(ROOT, "a"), is(local.0), local.1);
+        pair.put_at(Side::Remote, id, at(ROOT, "a"), is(remote.0), remote.1);
+        let [ours, theirs] = both_ends(&pair, id);
+        assert_eq!(ours, theirs);
+        let (side, action) = ours.unwrap();
+        assert!(matches!(action, Action::KeepBoth { .. }), "{action:?}");
+        side
+    };
+    assert_eq!(loser((2, 20), (3, 10)), Side::Remote);
+    assert_eq!(loser((2, 10), (3, 20)), Side::Local);
+    assert_eq!(loser((3, 10), (2, 10)), Side::Remote);
+    assert_eq!(loser((2, 10), (3, 10)), Side::Local);
+}
+
+#[test]
+fn times_that_one_end_sees_in_whole_seconds_are_compared_in_whole_seconds() {
+    let facet = |version, mtime_ns| {
+        let item = ItemId::Key("k".into());
+        Facet::new(at(ROOT, "a"), is(version), item, Rev::Stat { mtime_ns, ctime_ns: 0 })
+    };
+    let winner = |a, b| peer::content(&facet(2, a), &facet(3, b));
+    assert_eq!(winner(5_300_000_000, 5_200_000_000), Ok(Side::Local));
+    // Both ends see one of the two in whole seconds, each another one.
+    assert_eq!(winner(5_300_000_000, 5_000_000_000), Ok(Side::Remote), "the greater hash");
+    assert_eq!(winner(5_000_000_000, 5_200_000_000), Ok(Side::Remote), "the greater hash");
+    assert_eq!(winner(6_000_000_000, 5_900_000_000), Ok(Side::Local));
+    assert_eq!(winner(-500_000_000, -1_000_000_000), Ok(Side::Remote), "the same second");
+}
+
+#[test]
+fn a_hash_that_decides_is_read_first() {
+    let mut pair = peers();
+    let id = pair.agreed(at(ROOT, "a"), is(1));
+    pair.put_at(Side::Local, id, at(ROOT, "a"), is(2), 10);
+    pair.put_at(Side::Remote, id, at(ROOT, "a"), Content::Unread { size: 9 }, 10);
+    assert_eq!(both_ends(&pair, id)[0], Some((Side::Remote, Action::Learn)));
+    pair.put_at(Side::Remote, id, at(ROOT, "a"), Content::Unread { size: 9 }, 11);
+    assert!(matches!(both_ends(&pair, id)[0], Some((Side::Local, Action::KeepBoth { .. }))));
+}
+
+// MV-10
+#[test]
+fn of_two_renames_both_ends_keep_the_greater_path_but_no_name_of_a_copy() {
+    for (local, remote, kept) in [("b", "c", "c"), ("d", "c", "d"), ("é", "e\u{301}", "é")] {
+        let mut pair = peers();
+        let id = pair.agreed(at(ROOT, "a"), is(1));
+        pair.put(Side::Local, id, at(ROOT, local), is(1));
+        pair.put(Side::Remote, id, at(ROOT, remote), is(1));
+        let [ours, theirs] = both_ends(&pair, id);
+        assert_eq!(ours, theirs);
+        assert_eq!(ours.unwrap().1, Action::Move { to: at(ROOT, kept) });
+    }
+    let mut pair = peers();
+    let id = pair.agreed(at(ROOT, "a"), is(1));
+    pair.put(Side::Local, id, at(ROOT, "z.conflict-20261121-101500-pc"), is(1));
+    pair.put(Side::Remote, id, at(ROOT, "b"), is(1));
+    assert_eq!(both_ends(&pair, id)[1].clone().unwrap().1, Action::Move { to: at(ROOT, "b") });
+}
+
+#[test]
+fn two_things_that_want_one_name_lose_it_alike_at_both_ends() {
+    let mut pair = peers();
+    let moved = pair.agreed(at(ROOT, "x"), is(1));
+    pair.put_at(Side::Local, moved, at(ROOT, "n"), is(1), 20);
+    pair.put_at(Side::Remote, moved, at(ROOT, "x"), is(1), 20);
+    let new = pair.trees.create(Kind::File);
+    let loser = |pair: &Pair| {
+        let losers = [moved, new].map(|id| {
+            // Each end begins with its own side; where the item goes is the same.
+            let actions = both_ends(pair, id).map(|end| end.map(|(_, action)| action));
+            assert_eq!(actions[0], actions[1], "{id:?}");
+            let [action, _] = actions;
+            matches!(action, Some(Action::Move { to }) if conflict_name::is_copy(&to.name))
+        });
+        if losers[0] { moved } else { new }
+    };
+    pair.put_at(Side::Remote, new, at(ROOT, "n"), is(2), 30);
+    assert_eq!(loser(&pair), moved, "the later one keeps the name");
+    pair.put_at(Side::Remote, new, at(ROOT, "n"), is(2), 10);
+    assert_eq!(loser(&pair), new);
+}
+
+// MV-14
+#[test]
+fn folders_that_were_moved_into_one_another_are_untied_alike_at_both_ends() {
+    let mut pair = peers();
+    let a = pair.agreed(at(ROOT, "A"), Content::Dir);
+    let b = pair.agreed(at(ROOT, "B"), Content::Dir);
+    pair.put(Side::Local, a, at(b, "A"), Content::Dir);
+    pair.put(Side::Remote, b, at(a, "B"), Content::Dir);
+    // "B/A" is greater than "A": what local did counts, and the remote takes its move back first.
+    for id in [a, b] {
+        let [ours, theirs] = both_ends(&pair, id);
+        assert_eq!(ours, theirs, "{id:?}");
+    }
+    assert_eq!(both_ends(&pair, b)[0], Some((Side::Remote, Action::Move { to: at(ROOT, "B") })));
+}
+
+// ---- one copy of a content -------------------------------------------------------------------
+
+const COPY: &str = "a.conflict-20200101-000000-lap.txt";
+
+/// A file that both sides changed: 2 here, 3 there.
+fn conflict() -> (Pair, NodeId) {
+    let mut pair = Pair::new();
+    let id = pair.agreed(at(ROOT, "a.txt"), is(1));
+    pair.put(Side::Local, id, at(ROOT, "a.txt"), is(2));
+    pair.put(Side::Remote, id, at(ROOT, "a.txt"), is(3));
+    (pair, id)
+}
+
+// EE-07
+#[test]
+fn a_version_that_has_a_copy_already_is_replaced_without_another_one() {
+    let replaced = Action::Transfer { at: at(ROOT, "a.txt"), content: is(3) };
+    for side in Side::BOTH {
+        let (mut pair, id) = conflict();
+        pair.new_on(side, at(ROOT, COPY), is(2));
+        let plan = pair.plan();
+        let done = op(&plan, id).map(|op| (op.side, &op.action, op.why));
+        assert_eq!(done, Some((Side::Local, &replaced, Why::BothEdited)), "{side}");
+    }
+    for other in [at(ROOT, "b.conflict-20200101-000000-lap.txt"), at(ROOT, "a 2.txt")] {
+        let (mut pair, id) = conflict();
+        pair.agreed(other, is(2));
+        assert!(matches!(action(&pair.plan(), id), Some(Action::KeepBoth { .. })));
+    }
+}
+
+#[test]
+fn a_copy_that_is_about_to_change_or_go_counts_for_nothing() {
+    let makes_another = |change: &dyn Fn(&mut Pair, NodeId)| {
+        let (mut pair, id) = conflict();
+        let copy = pair.agreed(at(ROOT, COPY), is(2));
+        assert!(matches!(action(&pair.plan(), id), Some(Action::Transfer { .. })));
+        change(&mut pair, copy);
+        matches!(action(&pair.plan(), id), Some(Action::KeepBoth { .. }))
+    };
+    assert!(makes_another(&|pair, copy| pair.remove(Side::Remote, copy)));
+    assert!(makes_another(&|pair, copy| pair.put(Side::Remote, copy, at(ROOT, COPY), is(4))));
+    assert!(makes_another(&|pair, copy| pair.put(Side::Local, copy, at(ROOT, "mine"), is(2))));
+}
+
+#[test]
+fn a_copy_that_nobody_has_read_is_read_if_it_may_be_the_one() {
+    let (mut pair, id) = conflict();
+    let copy = pair.new_on(Side::Remote, at(ROOT, COPY), Content::Unread { size: 3 });
+    let plan = pair.plan();
+    assert_eq!(action(&plan, copy), Some(&Action::Learn));
+    assert_eq!(op(&plan, id), None);
+    pair.put(Side::Remote, copy, at(ROOT, COPY), Content::Unread { size: 4 });
+    assert!(matches!(action(&pair.plan(), id), Some(Action::KeepBoth { .. })));
+}
+
+#[test]
+fn what_loses_its_name_and_has_a_copy_goes_to_the_trash() {
+    let mut pair = Pair { brake: DEFAULT_LIMITS, ..Pair::new() };
+    pair.new_on(Side::Local, at(ROOT, "a.txt"), Content::Dir);
+    let file = pair.new_on(Side::Remote, at(ROOT, "a.txt"), is(2));
+    assert!(matches!(action(&pair.plan(), file), Some(Action::Move { .. })));
+    let copy = pair.new_on(Side::Local, at(ROOT, COPY), is(2));
+    let plan = pair.plan();
+    let done = op(&plan, file).map(|op| (op.side, &op.action, op.why));
+    assert_eq!(done, Some((Side::Remote, &Action::Delete, Why::HasCopy)));
+    assert!(matches!(action(&plan, copy), Some(Action::Transfer { .. })));
+    assert_eq!(plan.brakes, []);
 }

@@ -54,6 +54,9 @@ pub(super) fn replace(target: &Target<'_>, id: NodeId, side: Side) -> Why {
 }
 
 pub(super) fn delete(target: &Target<'_>, id: NodeId, side: Side) -> Why {
+    if target.surplus.contains(&id) {
+        return Why::HasCopy;
+    }
     match target.trees.base(id) {
         Some(_) => Why::Deleted(side.other()),
         None => Why::Mirrored,
@@ -64,7 +67,7 @@ pub(super) fn delete(target: &Target<'_>, id: NodeId, side: Side) -> Why {
 pub(super) fn needs_bytes(goal: &Goal) -> bool {
     match goal.bytes {
         Bytes::Agreed => false,
-        Bytes::Take(_) | Bytes::KeepBoth => true,
+        Bytes::Take(_) | Bytes::KeepBoth { .. } => true,
     }
 }
 

@@ -270,9 +270,14 @@ impl Remote for DirRemote {
             expect_folder(disk, &dir)?;
             let mut listing = disk.root.list(&dir.path)?;
             listing.ignore_file = None;
+            listing.is_local_root = dir.path.is_root() && disk.is_local_root();
             Ok(Page { listing, next: None })
         })
         .await
+    }
+
+    async fn is_local_root(&self) -> bool {
+        self.look(|disk| Ok(disk.is_local_root())).await.unwrap_or_default()
     }
 
     /// What is at the path now: its item tells whether that is the same thing.

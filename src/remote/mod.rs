@@ -281,6 +281,11 @@ pub trait Remote: Send + Sync + 'static {
     }
     /// What `LocalFs::refresh_control` is for a remote that has a control folder.
     async fn refresh_control(&self) {}
+    /// Whether another pair has this root as its local one: conflicts are decided at both ends.
+    /// Listings of the root say so too.
+    async fn is_local_root(&self) -> bool {
+        false
+    }
     /// One page, in the most stable order that the service offers.
     async fn list(&self, dir: &Locator, cursor: Option<PageCursor>) -> Result<Page>;
     /// Looks one item up: `None` only if it is surely gone. Its entry may have another name: the

@@ -18,7 +18,8 @@ use crate::clock::Timestamp;
 use crate::tree::{Digest, NodeId, Trees};
 
 pub use records::{
-    Conflict, ConflictFate, FailureRow, HeldRow, HeldState, HistoryRow, NewHeld, NewHistory,
+    Conflict, ConflictFate, Done, FailureRow, HeldRow, HeldState, HistoryRow, LOCAL_KEEPS_NAME,
+    NewHeld, NewHistory,
 };
 pub use row::Racy;
 

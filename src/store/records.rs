@@ -9,6 +9,9 @@ use super::{HISTORY_MAX, Result, SavedSession, Store, StoreError, Tx, row};
 use crate::clock::Timestamp;
 use crate::tree::{Digest, NodeId};
 
+/// The rule of a conflict in which the copy is the remote's version.
+pub const LOCAL_KEEPS_NAME: &str = "edited on both sides, the local version keeps the name";
+
 /// Two versions of one file that are both kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
@@ -18,6 +21,13 @@ pub struct Conflict {
     pub rule: String,
     pub detected_at: Timestamp,
     pub resolved_at: Option<Timestamp>,
+}
+
+impl Conflict {
+    /// Whether the copy is the remote's version, and not the local one.
+    pub fn has_remote_copy(&self) -> bool {
+        self.rule == LOCAL_KEEPS_NAME
+    }
 }
 
 /// Which conflicts a query wants.
@@ -101,6 +111,14 @@ pub struct NewHistory {
 pub struct HistoryRow {
     pub at: Timestamp,
     pub event: NewHistory,
+}
+
+/// See `Store::last_done`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    pub at: Timestamp,
+    pub op: String,
+    pub side: String,
 }
 
 impl Store {
@@ -190,6 +208,18 @@ impl Store {
                     error: row.get(7)?,
                 },
             })
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// What we last did to the very item of a path, the latest first.
+    pub fn last_done(&self, path: &str, limit: u32) -> Result<Vec<Done>> {
+        let sql = "SELECT at, op, side FROM history
+            WHERE path = ?1 AND error IS NULL ORDER BY history_id DESC LIMIT ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params![path, limit], |row| {
+            let at = Timestamp::from_seconds(row.get(0)?);
+            Ok(Done { at, op: row.get(1)?, side: row.get(2)? })
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }

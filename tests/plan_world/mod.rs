@@ -114,6 +114,7 @@ pub(crate) struct World {
     truth: HashMap<(Side, NodeId), Digest>,
     pub(crate) mode: Mode,
     pub(crate) conflict: ConflictPolicy,
+    pub(crate) peer: bool,
     pub(crate) local_names: NameRules,
     pub(crate) remote_names: NameRules,
     pub(crate) brake: BrakeLimits,
@@ -141,6 +142,7 @@ impl World {
             truth: HashMap::new(),
             mode: Mode::TwoWay,
             conflict: ConflictPolicy::KeepBoth,
+            peer: false,
             local_names: NameRules::POSIX,
             remote_names: NameRules::POSIX,
             brake: NO_LIMITS,
@@ -371,6 +373,7 @@ impl World {
             remote_names: &self.remote_names,
             mode: self.mode,
             conflict: self.conflict,
+            peer: self.peer,
             brake: &self.brake,
             recent: Default::default(),
             conflict_mark: MARK,
@@ -489,7 +492,7 @@ impl World {
                 "delete"
             }
             Action::KeepBoth { copy } => {
-                self.keep_both(node, copy);
+                self.keep_both(side, node, copy);
                 "keep both"
             }
             Action::Learn => {
@@ -588,18 +591,19 @@ impl World {
         self.trees.set_base(node, Some(Register { at: place, content }));
     }
 
-    fn keep_both(&mut self, node: NodeId, copy: &Name) {
-        let Some(facet) = self.trees.facet(Side::Local, node).cloned() else { return };
+    fn keep_both(&mut self, side: Side, node: NodeId, copy: &Name) {
+        assert!(self.peer || side == Side::Local, "nobody sets a version aside on a remote");
+        let Some(facet) = self.trees.facet(side, node).cloned() else { return };
         let place = Placement { parent: facet.at().parent, name: copy.clone() };
         let content = *facet.content();
-        self.trees.set_facet(Side::Local, node, None);
+        self.trees.set_facet(side, node, None);
         self.trees.set_base(node, None);
         let id = self.trees.create(Kind::File);
         let mut facet = facet.with_register(place, content);
         facet.parked = None;
-        self.trees.set_facet(Side::Local, id, Some(facet));
-        if let Some(digest) = self.truth.remove(&(Side::Local, node)) {
-            self.truth.insert((Side::Local, id), digest);
+        self.trees.set_facet(side, id, Some(facet));
+        if let Some(digest) = self.truth.remove(&(side, node)) {
+            self.truth.insert((side, id), digest);
         }
     }
 

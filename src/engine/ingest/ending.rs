@@ -7,6 +7,8 @@ use super::{PATH_DEPTH_MAX, may_be_item, parked_key};
 use crate::engine::look::{Extent, Look};
 use crate::engine::{Command, Engine, Problem};
 use crate::local::SkipReason;
+use crate::plan::Mode;
+use crate::plan::conflict_name::is_copy_of;
 use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, Side};
 
 /// How often a side may change while it is looked at.
@@ -108,11 +110,26 @@ impl Engine {
         }
     }
 
-    /// Whether the process was killed while it set this file's version aside, and this is the name of the
-    /// copy: the item there is the copy, not the file.
-    pub(super) fn is_kept_copy(&self, node: NodeId, dir: NodeId, name: &Name) -> bool {
-        let copy = self.kept_copies.get(&node);
-        copy.is_some_and(|copy| (copy.parent, &copy.name) == (dir, name))
+    /// Whether an item, though it seems to be the file under another name, is the copy of a version of it
+    /// that was set aside: by a process of ours that was killed then, or by the other end.
+    pub(super) fn is_copy_of_it(
+        &self,
+        look: &mut Look,
+        node: NodeId,
+        dir: NodeId,
+        entry: &Entry,
+    ) -> bool {
+        let side = look.side;
+        let kept = self.kept_copies.get(&node);
+        if kept.is_some_and(|(at, copy)| (*at, copy.parent, &copy.name) == (side, dir, &entry.name))
+        {
+            return true;
+        }
+        let is_set_aside = self.is_set_aside(side, node, dir, entry);
+        if is_set_aside {
+            look.set_aside.insert(node);
+        }
+        is_set_aside
     }
 
     /// Files of a service that are in two places. On a disk that may be one file with two links.
@@ -154,10 +171,10 @@ impl Engine {
         let side = look.side;
         let Some(node) = self.trees.by_item(side, &entry.item) else { return false };
         let Some(facet) = self.trees.facet(side, node) else { return false };
-        if self.trees.kind(node) != Kind::File
-            || look.placed.contains_key(&node)
-            || self.is_kept_copy(node, dir, &entry.name)
-        {
+        if self.trees.kind(node) != Kind::File || look.placed.contains_key(&node) {
+            return false;
+        }
+        if self.is_copy_of_it(look, node, dir, entry) {
             return false;
         }
         let from = facet.physical().parent;
@@ -172,6 +189,18 @@ impl Engine {
         }
         look.place(node, dir, entry.clone());
         true
+    }
+
+    /// Whether the other end of the pair, which does the same as this one, gave this version the name
+    /// of a conflict copy: that is a new file, and nobody renamed the file of which it is a version.
+    fn is_set_aside(&self, side: Side, node: NodeId, dir: NodeId, entry: &Entry) -> bool {
+        let at = |side| self.trees.facet(side, node).map(Facet::at);
+        let (Some(was), Some(other)) = (at(side), at(side.other())) else { return false };
+        self.peer
+            && self.settings.mode == Mode::TwoWay
+            && was == other
+            && was.parent == dir
+            && is_copy_of(&entry.name, &was.name)
     }
 
     fn place_replaced_file(&mut self, look: &mut Look, dir: NodeId, entry: &Entry) -> bool {
@@ -217,6 +246,12 @@ impl Engine {
             }
         }
         self.trees.set_facets(side, edits.into_iter().collect());
+        for node in &look.set_aside {
+            if !self.trees.has(side, *node) {
+                // Nobody deleted it either: it comes back as the other side's version.
+                self.trees.set_base(*node, None);
+            }
+        }
         for node in &look.ignored {
             self.forget_subtree(*node);
         }

@@ -210,7 +210,7 @@ impl Engine {
                 let Some(proof) = proof else { return true };
                 entry.hash = Some(proof.digest.hash);
                 let alike = by_content.get_mut(&content_key(&proof.digest));
-                let Some(node) = alike.and_then(|alike| self.best_of(side, alike, dir, entry))
+                let Some(node) = alike.and_then(|alike| self.best_of(look, alike, dir, entry))
                 else {
                     return true;
                 };
@@ -226,20 +226,20 @@ impl Engine {
     /// Of several files of one content, the one of that name, or else the first.
     fn best_of(
         &self,
-        side: Side,
+        look: &mut Look,
         alike: &mut Vec<NodeId>,
         dir: NodeId,
         entry: &Entry,
     ) -> Option<NodeId> {
-        let rank = |node: &NodeId| {
+        let side = look.side;
+        let mut usable = alike.clone();
+        usable.retain(|node| {
+            self.may_have_become(side, *node, entry) && !self.is_copy_of_it(look, *node, dir, entry)
+        });
+        let best = usable.into_iter().min_by_key(|node| {
             let name = self.trees.facet(side, *node).map(|facet| &facet.at().name);
             (name != Some(&entry.name), *node)
-        };
-        let usable = |node: &&NodeId| {
-            let may_be = self.may_have_become(side, **node, entry);
-            may_be && !self.is_kept_copy(**node, dir, &entry.name)
-        };
-        let best = *alike.iter().filter(usable).min_by_key(|node| rank(node))?;
+        })?;
         alike.retain(|node| *node != best);
         Some(best)
     }
