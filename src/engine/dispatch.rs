@@ -34,7 +34,7 @@ impl Engine {
         self.tidy_up(commands);
         let worth_it = self.flights.is_empty() || self.finished_since_plan >= PLAN_BATCH;
         if self.ready.is_empty() && self.plan_wanted && worth_it && self.stop.is_none() {
-            self.keep_what_returned()?;
+            self.end_circles()?;
             self.make_plan();
         }
         self.dispatch(commands)

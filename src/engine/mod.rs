@@ -4,6 +4,7 @@
 //! says what can be done; `dispatch` journals operations and hands them out; `finish` folds their
 //! outcomes back in; `retry` decides about failures. When nothing is left, the pair is in sync.
 
+mod circles;
 mod dispatch;
 mod events;
 mod finish;
@@ -18,7 +19,7 @@ mod recover;
 mod repeats;
 pub mod report;
 mod retry;
-mod returned;
+
 mod same_place;
 mod sweep;
 mod watchful;

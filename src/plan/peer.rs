@@ -8,7 +8,6 @@ use std::cmp::Reverse;
 
 use crate::tree::{ContentHash, Facet, Kind, NodeId, Side, Trees};
 
-use super::conflict_name::is_copy;
 use super::target::Target;
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -38,13 +37,11 @@ fn is_any_coarse(mut times: impl Iterator<Item = Option<i64>>) -> bool {
     times.any(|time| time.is_some_and(|ns| ns % SECOND_NS == 0))
 }
 
-/// The side whose place an item that both sides moved gets: the greater path, but a name of its own
-/// before that of a conflict copy.
+/// The side whose place an item that both sides moved gets: the greater path.
 pub(super) fn place(trees: &Trees, id: NodeId) -> Side {
     let path = |side| {
         let at = trees.facet(side, id)?.at();
-        let path = trees.path(side, at.parent)?.join(&at.name);
-        Some((!is_copy(&at.name), path.as_str().to_owned()))
+        Some(trees.path(side, at.parent)?.join(&at.name).as_str().to_owned())
     };
     if path(Side::Local) > path(Side::Remote) { Side::Local } else { Side::Remote }
 }

@@ -195,20 +195,7 @@ impl Store {
                 OR substr(path, 1, length(?2) + 1) = ?2 || '/')
             ORDER BY history_id DESC LIMIT ?3";
         let mut statement = self.connection.prepare(sql)?;
-        let rows = statement.query_map(params![since.seconds(), path, limit], |row| {
-            Ok(HistoryRow {
-                at: Timestamp::from_seconds(row.get(0)?),
-                event: NewHistory {
-                    path: row.get(1)?,
-                    moved_to: row.get(2)?,
-                    op: row.get(3)?,
-                    side: row.get(4)?,
-                    why: row.get(5)?,
-                    bytes: row.get::<_, i64>(6)?.cast_unsigned(),
-                    error: row.get(7)?,
-                },
-            })
-        })?;
+        let rows = statement.query_map(params![since.seconds(), path, limit], read_history)?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
@@ -221,6 +208,16 @@ impl Store {
             let at = Timestamp::from_seconds(row.get(0)?);
             Ok(Done { at, op: row.get(1)?, side: row.get(2)? })
         })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// The last moves that we made to or from a path, the latest first.
+    pub fn last_moves(&self, path: &str, limit: u32) -> Result<Vec<HistoryRow>> {
+        let sql = "SELECT at, path, moved_to, op, side, why, bytes, error FROM history
+            WHERE op = 'move' AND error IS NULL AND (path = ?1 OR moved_to = ?1)
+            ORDER BY history_id DESC LIMIT ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params![path, limit], read_history)?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
@@ -401,6 +398,21 @@ impl Tx<'_> {
         )?;
         Ok(())
     }
+}
+
+fn read_history(row: &Row<'_>) -> rusqlite::Result<HistoryRow> {
+    Ok(HistoryRow {
+        at: Timestamp::from_seconds(row.get(0)?),
+        event: NewHistory {
+            path: row.get(1)?,
+            moved_to: row.get(2)?,
+            op: row.get(3)?,
+            side: row.get(4)?,
+            why: row.get(5)?,
+            bytes: row.get::<_, i64>(6)?.cast_unsigned(),
+            error: row.get(7)?,
+        },
+    })
 }
 
 fn read_conflict(row: &Row<'_>) -> rusqlite::Result<Conflict> {
