@@ -4,6 +4,7 @@
 //! The disks are mounted with FUSE by this process (`support/habits.rs`). Where that is not allowed,
 //! each test says that it was left out. Every run is followed by S1 and S11 (see `e2e/ledger.rs`).
 
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "what builds a test may fail it")]
 
 #[path = "support/habits.rs"]

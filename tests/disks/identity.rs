@@ -2,7 +2,7 @@
 //! found by its content where numbers prove nothing.
 
 use crate::habits::{Births, Habits, Numbers, Stamps};
-use crate::rig::Rig;
+use crate::rig::{Rig, sent};
 
 /// Numbers of removed items are given again at once, and nothing else tells items apart.
 fn reusing() -> Habits {
@@ -16,8 +16,7 @@ fn reusing_with_births(births: Births) -> Habits {
 
 fn a_folder_gets_a_removed_ones_number(rig: &mut Rig) {
     rig.other().write("pics/p1", "a").write("pics/p2", "b").write("keep/k", "k");
-    rig.sync().exits(0);
-    rig.rests(0);
+    rig.sync_to_rest().exits(0);
     let number = rig.disk().inode("pics");
     // The lowest free number is the next.
     rig.disk().delete("pics/p1").delete("pics/p2").delete("pics");
@@ -58,8 +57,7 @@ on_either_side!(
 fn a_file_gets_a_removed_ones_number(rig: &mut Rig) {
     rig.other().write("a", "aaaa").write("c", "cccc");
     rig.other().touch("a", 1_650_000_000).touch("c", 1_650_000_000);
-    rig.sync().exits(0);
-    rig.rests(0);
+    rig.sync_to_rest().exits(0);
     let number = rig.disk().inode("a");
     rig.disk().delete("a").write("b", "bbbb").touch("b", 1_650_000_000);
     assert_eq!(rig.disk().inode("b"), number);
@@ -83,8 +81,7 @@ on_either_side!(
 fn names_change_places(rig: &mut Rig) {
     rig.other().write("a", "aaaa").write("b", "bbbb");
     rig.other().touch("a", 1_650_000_000).touch("b", 1_650_000_000);
-    rig.sync().exits(0);
-    rig.rests(0);
+    rig.sync_to_rest().exits(0);
     // Really swapped, by another computer, while the disk was away.
     rig.unplug();
     let path = |name: &str| rig.behind(name);
@@ -114,25 +111,26 @@ fn a_file_moves(rig: &mut Rig, remount: bool) {
     for name in ["a", "b", "d/c"] {
         rig.other().write(name, long_text(name));
     }
-    rig.sync().exits(0);
-    rig.rests(0);
+    rig.sync_to_rest().exits(0);
     rig.disk().rename("a", "d/moved");
     if remount {
         rig.remount();
     }
-    let run = rig.sync().exits(0).moves_no_bytes();
+    let run = rig.sync().exits(0);
+    assert_eq!(sent(&run), 0, "no content is sent: {run}");
     assert_eq!(run.only("a").op, "move", "{run}");
     assert_eq!(run.only("a").to.as_deref(), Some("d/moved"));
     assert_eq!((run.only("a").bytes, run.ops.len()), (0, 1), "{run}");
     assert_eq!(rig.other().text("d/moved"), long_text("a"));
     rig.pair().assert_equal();
-    rig.rests(0);
+    rig.sync_to_rest().exits(0);
     // And the other way.
     rig.other().rename("d/moved", "back");
     if remount {
         rig.remount();
     }
-    let run = rig.sync().exits(0).moves_no_bytes();
+    let run = rig.sync().exits(0);
+    assert_eq!(sent(&run), 0, "no content is sent: {run}");
     assert_eq!(run.only("d/moved").op, "move", "{run}");
     rig.pair().assert_equal();
     rig.rests(0);
@@ -156,13 +154,13 @@ fn a_folder_moves(rig: &mut Rig, remount: bool) {
         rig.other().write(&path, long_text(&path));
     }
     rig.other().write("stays/x", "x");
-    rig.sync().exits(0);
-    rig.rests(0);
+    rig.sync_to_rest().exits(0);
     rig.disk().rename("d", "stays/e");
     if remount {
         rig.remount();
     }
-    let run = rig.sync().exits(0).moves_no_bytes();
+    let run = rig.sync().exits(0);
+    assert_eq!(sent(&run), 0, "no content is sent: {run}");
     assert!(run.ops.iter().any(|op| op.op == "move" && op.bytes == 0), "{run}");
     assert_eq!((run.summary().uploaded, run.summary().downloaded), (0, 0), "{run}");
     assert!(!rig.other().has("d"));

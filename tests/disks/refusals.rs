@@ -8,111 +8,127 @@ use crate::pair::Pair;
 use crate::pair::side::Side;
 use crate::rig::{Rig, Role};
 
-/// The life of a few files, begun and gone on with on one side.
-fn edited_on<'a>(rig: &'a Rig, side: impl Fn(&'a Rig) -> Side<'a>, who: &str) {
-    let user = side(rig);
-    user.write("photos/new", format!("{who} new"))
-        .write("photos/old", format!("{who} edited"))
-        .write("top", format!("{who} top"))
-        .replace("d/saved", format!("{who} saved as editors do"))
-        .delete("photos/gone")
-        .rename("d/b", "d/c")
-        .delete("tree")
-        .mkdir("empty");
-    let run = rig.sync_to_rest().exits(0);
-    assert!(run.ops.is_empty(), "it comes to rest: {run}");
-    rig.settled(&[
-        "a=a 0",
-        "d/",
-        "d/c=d/b 0",
-        &format!("d/saved={who} saved as editors do"),
-        "empty/",
-        "photos/",
-        &format!("photos/new={who} new"),
-        &format!("photos/old={who} edited"),
-        &format!("top={who} top"),
-    ]);
-    // Between the folders, which may be two disks.
-    user.rename("a", "photos/a").rename("photos/old", "d/old");
-    let run = rig.sync_to_rest().exits(0);
-    assert!(run.ops.is_empty(), "it comes to rest: {run}");
-    assert_eq!(rig.disk().text("photos/a"), "a 0");
-    assert_eq!(rig.other().text("d/old"), format!("{who} edited"));
-    assert!(!rig.disk().has("a") && !rig.other().has("photos/old"));
-    rig.pair().assert_equal();
-    rig.rests(0);
+/// Users of both sides work on, each on files of their own.
+fn edit(side: &Side<'_>, who: &str) {
+    side.write(&format!("photos/{who}/new"), format!("{who} new"))
+        .write(&format!("photos/{who}/old"), format!("{who} edited"))
+        .write(&format!("{who} top"), format!("{who} top"))
+        .replace(&format!("{who}/saved"), format!("{who} saved as editors do"))
+        .delete(&format!("photos/{who}/gone"))
+        .rename(&format!("{who}/b"), &format!("{who}/c"))
+        .delete(&format!("{who} tree"))
+        .mkdir(&format!("{who} empty"));
 }
 
-fn begin(rig: &Rig) {
-    for path in ["a", "d/b", "d/saved", "photos/old", "photos/gone", "tree/of/files"] {
-        rig.other().write(path, format!("{path} 0"));
-    }
-    // A run that finds `photos` on the disk need not make it.
+fn edited(who: &str) -> Vec<String> {
+    [
+        "WHO empty/",
+        "WHO top=WHO top",
+        "WHO/",
+        "WHO/c=WHO/b 0",
+        "WHO/saved=WHO saved as editors do",
+        "photos/WHO/",
+        "photos/WHO/new=WHO new",
+        "photos/WHO/old=WHO edited",
+    ]
+    .map(|line| line.replace("WHO", who))
+    .to_vec()
+}
+
+fn files_live(rig: &mut Rig) {
+    // A pool has the folder of its other disk from the beginning.
     std::fs::create_dir(rig.behind("photos")).unwrap();
-    rig.sync_to_rest().exits(0);
+    for who in ["other", "disk"] {
+        for path in ["WHO/b", "WHO/saved", "photos/WHO/old", "photos/WHO/gone", "WHO tree/of/x"] {
+            let path = path.replace("WHO", who);
+            rig.other().write(&path, format!("{path} 0"));
+        }
+    }
+    rests_after_all(rig);
+    rig.pair().assert_equal();
+    edit(&rig.other(), "other");
+    edit(&rig.disk(), "disk");
+    rests_after_all(rig);
+    let mut lines = [edited("other"), edited("disk"), vec!["photos/".to_owned()]].concat();
+    lines.sort();
+    rig.pair().assert_both(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    // Between the folders, which may be two disks: what a pool refuses, `mv` does by copying, and so
+    // do its users.
+    rig.other().rename("other/c", "photos/c").rename("photos/other/old", "other/old");
+    if rig.habits().branch.is_none() {
+        rig.disk().rename("disk/c", "photos/d").rename("photos/disk", "moved");
+    }
+    rests_after_all(rig);
+    assert_eq!(rig.disk().text("photos/c"), "other/b 0");
+    assert_eq!(rig.disk().text("other/old"), "other edited");
+    assert!(!rig.disk().has("other/c") && !rig.disk().has("photos/other/old"));
     rig.pair().assert_equal();
     rig.rests(0);
 }
 
-fn edited_on_the_plain_disk(rig: &mut Rig) {
-    begin(rig);
-    edited_on(rig, Rig::other, "other");
+#[track_caller]
+fn rests_after_all(rig: &Rig) {
+    let run = rig.sync_to_rest().exits(0);
+    assert!(run.ops.is_empty(), "it comes to rest: {run}");
 }
 
-/// A pool moves between its disks by copying, as `mv` does.
-fn edited_behind_the_disk(rig: &mut Rig) {
-    begin(rig);
-    if rig.habits().branch.is_some() {
-        rig.disk().write("photos/old", "edited").write("photos/new", "new").delete("photos/gone");
-        rig.sync_to_rest().exits(0);
-        rig.pair().assert_equal();
-        rig.rests(0);
-    } else {
-        edited_on(rig, Rig::disk, "disk");
-    }
-}
-
-/// What refuses, and the two lives of files on it.
-macro_rules! files_live {
-    ($name:ident, $habits:expr) => {
-        mod $name {
-            use super::*;
-
-            on_either_side!(edits_reach_the_disk, $habits, edited_on_the_plain_disk);
-            on_either_side!(edits_come_from_the_disk, $habits, edited_behind_the_disk);
-        }
-    };
-}
-
-files_live!(where_nothing_is_refused, Habits::default());
-files_live!(where_chmod_is_refused, Habits { modes: Modes::Refused, ..Habits::default() });
-files_live!(where_chmod_does_nothing, Habits { modes: Modes::Ignored, ..Habits::default() });
-files_live!(where_times_cannot_be_set, Habits { no_utimens: true, ..Habits::default() });
-files_live!(where_renames_take_no_flags, Habits { renames: Renames::NoFlags, ..Habits::default() });
-files_live!(
+on_either_side!(where_nothing_is_refused, Habits::default(), files_live);
+on_either_side!(
+    where_chmod_is_refused,
+    Habits { modes: Modes::Refused, ..Habits::default() },
+    files_live
+);
+on_either_side!(
+    where_chmod_does_nothing,
+    Habits { modes: Modes::Ignored, ..Habits::default() },
+    files_live
+);
+on_either_side!(
+    where_times_cannot_be_set,
+    Habits { no_utimens: true, ..Habits::default() },
+    files_live
+);
+on_either_side!(
+    where_renames_take_no_flags,
+    Habits { renames: Renames::NoFlags, ..Habits::default() },
+    files_live
+);
+on_either_side!(
     where_nothing_is_exchanged,
-    Habits { renames: Renames::NoExchange, ..Habits::default() }
+    Habits { renames: Renames::NoExchange, ..Habits::default() },
+    files_live
 );
-files_live!(
+on_either_side!(
     where_there_are_no_hard_links,
-    Habits { renames: Renames::NoFlags, no_links: true, ..Habits::default() }
+    Habits { renames: Renames::NoFlags, no_links: true, ..Habits::default() },
+    files_live
 );
-files_live!(on_a_pool_of_disks, Habits { branch: Some("photos"), ..Habits::default() });
-files_live!(where_files_cannot_be_mapped, Habits { no_mmap: true, ..Habits::default() });
-files_live!(
+on_either_side!(
+    on_a_pool_of_disks,
+    Habits { branch: Some("photos"), ..Habits::default() },
+    files_live
+);
+on_either_side!(
+    where_files_cannot_be_mapped,
+    Habits { no_mmap: true, ..Habits::default() },
+    files_live
+);
+on_either_side!(
     where_inodes_are_not_counted,
-    Habits { inodes: Inodes::NotCounted, ..Habits::default() }
+    Habits { inodes: Inodes::NotCounted, ..Habits::default() },
+    files_live
 );
-files_live!(over_ssh, Habits::sshfs());
-files_live!(on_a_stick, Habits::fat());
-files_live!(
+on_either_side!(over_ssh, Habits::sshfs(), files_live);
+on_either_side!(on_a_stick, Habits::fat(), files_live);
+on_either_side!(
     where_nearly_everything_is_refused,
     Habits {
         modes: Modes::Refused,
         no_utimens: true,
         branch: Some("photos"),
         ..Habits { no_mmap: true, no_links: true, ..Habits::sshfs() }
-    }
+    },
+    files_live
 );
 
 /// A stick that the system mounted for everybody: all on it is root's, and chmod does nothing.

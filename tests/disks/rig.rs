@@ -241,6 +241,12 @@ impl Rig {
     }
 }
 
+/// How many bytes the operations of a run have sent. (The summary also counts what was read from a
+/// remote folder to compare it.)
+pub(crate) fn sent(run: &Run) -> u64 {
+    run.ops.iter().map(|op| op.bytes).sum()
+}
+
 /// Waits until the clock that shows this time as now has gone on by a step.
 pub(crate) fn await_tick(step: Duration) {
     let ticks = || {

@@ -220,8 +220,8 @@ impl HabitDisk {
         self.disk.fail(operation, after);
     }
 
-    /// How many bytes were read from the user's files (not from the program's own folder) since this
-    /// was last asked.
+    /// How many bytes other processes than this one read from the user's files (not from the
+    /// program's own folder) since this was last asked.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.disk.take_bytes_read()
     }

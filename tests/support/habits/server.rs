@@ -465,7 +465,8 @@ impl Disk {
         if self.habits.no_mmap { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
     }
 
-    fn read(&self, handle: u64, offset: u64, size: u32) -> io::Result<Vec<u8>> {
+    /// Reads for a thread of some process.
+    fn read(&self, thread: u32, handle: u64, offset: u64, size: u32) -> io::Result<Vec<u8>> {
         self.begin(Operation::Read)?;
         let opened = self.opened(handle)?;
         let mut data = vec![0; size as usize];
@@ -477,7 +478,7 @@ impl Disk {
             }
         }
         data.truncate(filled);
-        if opened.users {
+        if opened.users && !is_ours(thread) {
             self.state().bytes_read += filled as u64;
         }
         Ok(data)
@@ -521,6 +522,11 @@ fn kind_of(mode: u32) -> FileType {
         rustix::fs::FileType::BlockDevice => FileType::BlockDevice,
         rustix::fs::FileType::RegularFile | rustix::fs::FileType::Unknown => FileType::RegularFile,
     }
+}
+
+/// Whether it is one of this process, which looks at files to judge them. It waits for its answer.
+fn is_ours(thread: u32) -> bool {
+    Path::new(&format!("/proc/self/task/{thread}")).exists()
 }
 
 fn is_dir(stat: &Statx) -> bool {
@@ -697,7 +703,7 @@ impl fuser::Filesystem for Server {
 
     fn read(
         &self,
-        _: &fuser::Request,
+        request: &fuser::Request,
         _: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -706,7 +712,7 @@ impl fuser::Filesystem for Server {
         _: Option<fuser::LockOwner>,
         reply: fuser::ReplyData,
     ) {
-        answer!(reply, self.0.read(handle.0, offset, size), data => reply.data(&data));
+        answer!(reply, self.0.read(request.pid(), handle.0, offset, size), data => reply.data(&data));
     }
 
     fn write(
