@@ -16,6 +16,8 @@ mod pair;
 #[macro_use]
 mod rig;
 
+#[path = "disks/crashes.rs"]
+mod crashes;
 #[path = "disks/errors.rs"]
 mod errors;
 #[path = "disks/identity.rs"]

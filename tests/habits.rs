@@ -552,6 +552,23 @@ fn an_operation_fails_once() {
 }
 
 #[test]
+fn who_asks_can_be_killed() {
+    let Some(stick) = Stick::new(&Habits::default()) else { return };
+    stick.write("a", "a");
+    stick.disk().kill_at(Operation::Rename, 1);
+    let script = "mv a b && mv b c; echo alive";
+    let run =
+        || std::process::Command::new("sh").args(["-c", script]).current_dir(stick.at("")).output();
+    // `mv` is killed, and its shell goes on.
+    assert_eq!(run().unwrap().stdout, b"alive\n");
+    assert_eq!(stick.names(), ["b"]);
+    stick.disk().spare();
+    fs::rename(stick.at("b"), stick.at("a")).unwrap();
+    run().unwrap();
+    assert_eq!(stick.names(), ["c"]);
+}
+
+#[test]
 fn reading_of_users_files_is_counted() {
     let Some(stick) = Stick::new(&Habits::default()) else { return };
     fs::create_dir(stick.at(".foldsync")).unwrap();

@@ -173,6 +173,15 @@ impl Rig {
         run
     }
 
+    /// `sync --once --json`, which may be killed on the way. Whether it was.
+    #[track_caller]
+    pub(crate) fn sync_until_killed(&self) -> bool {
+        let child = self.pair.start(&["sync", "--once", "--json"]);
+        let output = child.wait_with_output().unwrap();
+        self.pair.check_ledger(&format!("after a run that ended with {:?}", output.status));
+        output.status.code().is_none()
+    }
+
     /// Any command about the pair, which must end. What it prints is read all the time.
     #[track_caller]
     fn call(&self, arguments: &[&str]) -> Run {

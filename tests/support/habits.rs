@@ -220,6 +220,17 @@ impl HabitDisk {
         self.disk.fail(operation, after);
     }
 
+    /// Kills the process that asks for the so many-th next operation of this kind, counted from 0,
+    /// before it is done. Works for `Rename` and `Remove` of files.
+    pub(crate) fn kill_at(&self, operation: Operation, after: usize) {
+        self.disk.kill(operation, after);
+    }
+
+    /// Kills nobody any more.
+    pub(crate) fn spare(&self) {
+        self.disk.spare();
+    }
+
     /// How many bytes other processes than this one read from the user's files (not from the
     /// program's own folder) since this was last asked.
     pub(crate) fn bytes_read(&self) -> u64 {

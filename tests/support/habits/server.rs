@@ -46,6 +46,8 @@ struct State {
     next_handle: u64,
     /// What is to fail, after so many more.
     failing: Vec<(Operation, usize)>,
+    /// Before what the asking process is to be killed, after so many more.
+    killing: Option<(Operation, usize)>,
     bytes_read: u64,
 }
 
@@ -99,6 +101,7 @@ impl Disk {
             folders: HashMap::new(),
             next_handle: 1,
             failing: Vec::new(),
+            killing: None,
             bytes_read: 0,
         };
         Ok(Disk { root, habits, state: Mutex::new(state) })
@@ -106,6 +109,14 @@ impl Disk {
 
     pub(crate) fn fail(&self, operation: Operation, after: usize) {
         self.state().failing.push((operation, after));
+    }
+
+    pub(crate) fn kill(&self, operation: Operation, after: usize) {
+        self.state().killing = Some((operation, after));
+    }
+
+    pub(crate) fn spare(&self) {
+        self.state().killing = None;
     }
 
     pub(crate) fn take_bytes_read(&self) -> u64 {
@@ -135,6 +146,26 @@ impl Disk {
 
     fn node(&self, id: u64) -> io::Result<Arc<Node>> {
         self.state().nodes.get(id)
+    }
+
+    /// Kills whoever asks for this, if that was wanted. The operation is not done.
+    fn may_kill(&self, thread: u32, operation: Operation) -> io::Result<()> {
+        if is_ours(thread) {
+            return Ok(());
+        }
+        let mut state = self.state();
+        match &mut state.killing {
+            Some((killing, 0)) if *killing == operation => {}
+            Some((killing, left)) if *killing == operation => {
+                *left -= 1;
+                return Ok(());
+            }
+            Some(_) | None => return Ok(()),
+        }
+        // Whatever its other threads ask for meanwhile is not done either.
+        let thread = i32::try_from(thread).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(thread.expect("a thread"), rustix::process::Signal::KILL)?;
+        Err(Errno::INTR.into())
     }
 
     /// Fails if this operation was made to.
@@ -657,8 +688,18 @@ impl fuser::Filesystem for Server {
             attr => reply.entry(&AT_ONCE, &attr, Generation(0)));
     }
 
-    fn unlink(&self, _: &fuser::Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEmpty) {
-        answer!(reply, self.0.remove(parent.0, name, AtFlags::empty()), () => reply.ok());
+    fn unlink(
+        &self,
+        request: &fuser::Request,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: fuser::ReplyEmpty,
+    ) {
+        let outcome = self
+            .0
+            .may_kill(request.pid(), Operation::Remove)
+            .and_then(|()| self.0.remove(parent.0, name, AtFlags::empty()));
+        answer!(reply, outcome, () => reply.ok());
     }
 
     fn rmdir(&self, _: &fuser::Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEmpty) {
@@ -667,7 +708,7 @@ impl fuser::Filesystem for Server {
 
     fn rename(
         &self,
-        _: &fuser::Request,
+        request: &fuser::Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -676,7 +717,10 @@ impl fuser::Filesystem for Server {
         reply: fuser::ReplyEmpty,
     ) {
         let flags = RenameFlags::from_bits_retain(flags.bits());
-        let outcome = self.0.rename((parent.0, name), (new_parent.0, new_name), flags);
+        let outcome = self
+            .0
+            .may_kill(request.pid(), Operation::Rename)
+            .and_then(|()| self.0.rename((parent.0, name), (new_parent.0, new_name), flags));
         answer!(reply, outcome, () => reply.ok());
     }
 
