@@ -6,9 +6,9 @@ use crate::habits::{Habits, Numbers, Operation};
 use crate::rig::Rig;
 
 /// So many renames or removals of a run are met one after another.
-const STEPS: usize = 14;
+const STEPS: usize = 12;
 
-fn killed_at_every(rig: &mut Rig, operation: Operation, remount: bool) {
+fn killed_at_every(rig: &mut Rig, operation: Operation) {
     for path in ["a", "d/b", "d/c", "e/f"] {
         rig.other().write(path, format!("{path} of the beginning"));
     }
@@ -26,11 +26,12 @@ fn killed_at_every(rig: &mut Rig, operation: Operation, remount: bool) {
         rig.mounted().kill_at(operation, step);
         killed += usize::from(rig.sync_until_killed());
         rig.mounted().spare();
-        if remount {
-            rig.remount();
-        }
+        rig.remount();
+        // A version that was just being replaced may show up as a copy: nothing proves any more what
+        // it was.
         let run = rig.sync_to_rest();
-        assert!(run.exit == 0 && run.ops.is_empty(), "{operation:?} {step}: {run}");
+        assert!([0, 3].contains(&run.exit) && run.ops.is_empty(), "{operation:?} {step}: {run}");
+        assert_eq!((run.summary().failed, run.summary().skipped), (0, 0), "{run}");
         assert_eq!(rig.disk().text("a"), format!("a {here}"), "{operation:?} {step}");
         assert_eq!(rig.disk().text("d/b"), format!("b {here}"), "{operation:?} {step}");
         assert_eq!(rig.other().text("theirs"), format!("there {step}"));
@@ -41,12 +42,9 @@ fn killed_at_every(rig: &mut Rig, operation: Operation, remount: bool) {
 }
 
 fn killed_at_a_rename(rig: &mut Rig) {
-    killed_at_every(rig, Operation::Rename, true);
+    killed_at_every(rig, Operation::Rename);
 }
 
-on_either_side!(a_run_killed_at_a_rename_loses_nothing, Habits::default(), |rig| {
-    killed_at_every(rig, Operation::Rename, false);
-});
 on_either_side!(
     a_run_killed_at_a_rename_loses_nothing_after_a_remount,
     Habits { numbers: Numbers::FirstLookUp, ..Habits::default() },
@@ -57,6 +55,10 @@ on_either_side!(
     Habits::sshfs(),
     killed_at_a_rename
 );
-on_either_side!(a_run_killed_at_a_removal_loses_nothing_after_a_remount, Habits::sshfs(), |rig| {
-    killed_at_every(rig, Operation::Remove, true);
-});
+on_either_side!(
+    long a_run_killed_at_a_removal_loses_nothing_after_a_remount,
+    Habits::sshfs(),
+    |rig| {
+        killed_at_every(rig, Operation::Remove);
+    }
+);

@@ -14,6 +14,7 @@ fn reusing_with_births(births: Births) -> Habits {
     Habits { numbers: Numbers::Reused, births, ..Habits::default() }
 }
 
+// MV-24
 fn a_folder_gets_a_removed_ones_number(rig: &mut Rig) {
     rig.other().write("pics/p1", "a").write("pics/p2", "b").write("keep/k", "k");
     rig.sync_to_rest().exits(0);
@@ -53,6 +54,7 @@ on_either_side!(
     a_folder_gets_a_removed_ones_number
 );
 
+// MV-24
 /// The new file also has the size and the time of the removed one.
 fn a_file_gets_a_removed_ones_number(rig: &mut Rig) {
     rig.other().write("a", "aaaa").write("c", "cccc");

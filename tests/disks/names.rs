@@ -43,6 +43,7 @@ fn rests_with_all(rig: &Rig, contents: &[&str], in_question: &str) {
 
 // ---- case ----------------------------------------------------------------------------------------
 
+// NM-19
 /// The first merge of `Photos` here and `photos` there.
 fn folders_meet_that_differ_in_case(rig: &mut Rig) {
     rig.other().write("Photos/one", "one").write("three", "3");
@@ -53,6 +54,7 @@ fn folders_meet_that_differ_in_case(rig: &mut Rig) {
 
 on_either_side!(folders_that_differ_in_case_meet, one_case(), folders_meet_that_differ_in_case);
 
+// NM-19
 /// A second folder on a disk that tells cases apart, whose name is taken on the one that does not.
 fn a_folder_whose_name_is_taken(rig: &mut Rig) {
     rig.other().write("Work/one", "one");
@@ -96,6 +98,7 @@ fn a_file_whose_name_is_taken(rig: &mut Rig) {
 
 on_either_side!(a_file_whose_name_is_taken_is_named, one_case(), a_file_whose_name_is_taken);
 
+// NM-19
 fn two_new_files_that_differ_in_case(rig: &mut Rig) {
     rig.other().write("d/Notes", "one").write("d/notes", "two").write("d/other", "3");
     let run = rig.sync_to_rest().exits(3);
@@ -185,6 +188,7 @@ on_either_side!(
 );
 on_either_side!(the_disk_of_a_mac_renames_nothing, Habits::mac(), composed_names);
 
+// NM-03
 /// The same files are on both sides already, each in its own form.
 fn both_forms_meet(rig: &mut Rig) {
     rig.other().write(NFC, "same").write("th\u{e9}/x", "2");
@@ -201,6 +205,7 @@ on_either_side!(
     both_forms_meet
 );
 
+// NM-26
 fn both_forms_beside_each_other(rig: &mut Rig) {
     rig.other().write(NFC, "one").write(NFD, "two").write("x", "x");
     let run = rig.sync_to_rest().exits(3);
@@ -276,6 +281,7 @@ on_either_side!(
     a_rename_to_what_cannot_be_stored
 );
 
+// NM-26
 fn names_that_end_in_dots(rig: &mut Rig) {
     rig.other().write("ends", "1").write("ends.", "2").write("d../x", "3").write("e ", "4");
     rig.sync_to_rest().exits(3);
@@ -294,6 +300,7 @@ on_either_side!(
     names_that_end_in_dots
 );
 
+// NM-10
 fn names_that_are_too_long(rig: &mut Rig) {
     let (long, fits) = ("n".repeat(144), "m".repeat(143));
     rig.other().write(&long, "1").write(&fits, "2").write("d/x", "3");

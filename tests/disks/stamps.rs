@@ -15,6 +15,7 @@ fn stamps(step: Duration) -> Habits {
     Habits { stamps: Stamps { step, ..Stamps::default() }, ..Habits::default() }
 }
 
+// FK-27
 /// Writes, syncs, and writes another text of the same length on the disk within one tick of it.
 /// Tries until all of it is so quick. What was written last must arrive.
 fn edited_within_the_tick(rig: &Rig, first: impl Fn(&Rig, &str)) {
