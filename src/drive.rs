@@ -44,8 +44,20 @@ pub struct World {
     pub executor: Arc<Executor>,
 }
 
-/// Deals with what a killed process left in the stages, before anything is looked at.
+/// Deals with what a killed process left in the stages, before anything is looked at. An error comes
+/// with its side.
 pub async fn tidy(
+    world: &World,
+    install_id: &str,
+    intents: &[Intent],
+    parts: &[(NodeId, u64)],
+) -> Result<(), (Side, ListError)> {
+    let local = tidy_local(world, install_id, intents, parts).await;
+    local.map_err(|error| (Side::Local, error))?;
+    tidy_remote(world, intents).await.map_err(|error| (Side::Remote, error))
+}
+
+async fn tidy_local(
     world: &World,
     install_id: &str,
     intents: &[Intent],
@@ -68,13 +80,18 @@ pub async fn tidy(
             }
         }
     }
+    Ok(())
+}
+
+async fn tidy_remote(world: &World, intents: &[Intent]) -> Result<(), ListError> {
     for intent in intents {
         if let Ok(trace) = serde_json::from_str(&intent.job) {
             finish_swap(world, &trace).await?;
-            if matches!(trace, Trace::Upload { .. }) {
-                world.remote.clear_stage().await?;
-            }
         }
+    }
+    // Moves and deletions may have left something there as well as uploads.
+    if !intents.is_empty() {
+        world.remote.clear_stage().await?;
     }
     Ok(())
 }

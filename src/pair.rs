@@ -12,9 +12,9 @@ use crate::drive::{self, Driver, Observer, World};
 use crate::engine::{Engine, Fatal, ListError, Settings, Summary, kept_parts};
 use crate::exec::meter::Meter;
 use crate::exec::{Executor, Lanes};
-use crate::local::LocalFs;
+use crate::local::{FsError, LocalFs};
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode};
-use crate::remote::{ErrorKind, NameRules, Remote};
+use crate::remote::{ErrorKind, NameRules, Remote, RemoteError};
 use crate::store::{Found, HeldState, NewHeld, Store, StoreError};
 use crate::tree::{Side, Trees};
 
@@ -154,7 +154,8 @@ pub async fn start(
     };
     if conduct == Conduct::Act {
         let (intents, parts) = (store.intents()?, kept_parts(&store)?);
-        drive::tidy(&world, &install_id, &intents, &parts).await.map_err(side_error)?;
+        let tidied = drive::tidy(&world, &install_id, &intents, &parts).await;
+        tidied.map_err(|(side, error)| side_error(side, error))?;
     }
     let engine_settings = engine_settings(settings, sides, conduct);
     let now = sides.clock.now();
@@ -232,16 +233,18 @@ async fn check_roots(
     conduct: Conduct,
 ) -> Result<Agreed, RunError> {
     let now = sides.clock.now();
-    let local = sides.local.identity().await.map_err(|e| side_error(e.into()))?;
+    let local_error = |e: FsError| side_error(Side::Local, e.into());
+    let remote_error = |e: RemoteError| side_error(Side::Remote, e.into());
+    let local = sides.local.identity().await.map_err(local_error)?;
     let local = match (local, store.meta("root_id")?, conduct) {
         (None, None, Conduct::Act) => {
-            sides.local.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
+            sides.local.claim(fresh_id).await.map_err(local_error)?;
             Some(fresh_id.to_owned())
         }
         (id, _, _) => id,
     };
     if store.meta("account_key")?.is_none() && conduct == Conduct::Act {
-        sides.remote.claim(fresh_id).await.map_err(|e| side_error(e.into()))?;
+        sides.remote.claim(fresh_id).await.map_err(remote_error)?;
     }
     let account = account(sides).await?;
     let checks = [(Side::Local, "root_id", local), (Side::Remote, "account_key", account)];
@@ -273,7 +276,7 @@ async fn account(sides: &Sides) -> Result<Option<String>, RunError> {
     match sides.remote.account().await {
         Ok(account) => Ok(Some(account.key)),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(side_error(error.into())),
+        Err(error) => Err(side_error(Side::Remote, error.into())),
     }
 }
 
@@ -295,14 +298,15 @@ fn halt(store: &mut Store, side: Side, now: Timestamp) -> Result<bool, RunError>
     Ok(false)
 }
 
-fn side_error(error: ListError) -> RunError {
+/// What stopped the run on a side, said with the side where the kind does not.
+fn side_error(side: Side, error: ListError) -> RunError {
     match error {
-        ListError::RootLost(message) => RunError::Halted { side: Side::Local, message },
+        ListError::RootLost(message) => RunError::Halted { side, message },
         ListError::Auth(message) => RunError::Auth { message },
-        ListError::Transient(message) => RunError::Unavailable { message },
-        ListError::Denied(message) => RunError::Side { side: Side::Local, message },
-        ListError::Gone => {
-            RunError::Side { side: Side::Local, message: "the folder is gone".to_owned() }
+        ListError::Transient(message) => {
+            RunError::Unavailable { message: format!("{side}: {message}") }
         }
+        ListError::Denied(message) => RunError::Side { side, message },
+        ListError::Gone => RunError::Side { side, message: "the folder is gone".to_owned() },
     }
 }

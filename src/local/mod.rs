@@ -3,6 +3,9 @@
 //! `LocalFs` is the border: `OsFs` is the real disk, the simulator has its own. Nothing here decides
 //! what to sync.
 
+pub(crate) mod attributes;
+mod calls;
+mod carry;
 pub mod flush;
 pub mod ignore;
 pub(crate) mod install;

@@ -1,15 +1,19 @@
 //! Giving, taking and changing names, never at the cost of another item.
 //!
 //! Owns the renames that refuse to replace and what is done where the system has none, and the
-//! folders that are made and removed. Knows nothing about stage or trash.
+//! folders that are made and removed. Where the disk refuses to rename between two folders, `carry`
+//! does it.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
+use super::calls;
+use super::carry;
 use super::look::{Seen, kind_of, look};
 use super::root::{Root, Spot, changed, device, failure, refusal};
+use super::stage::Stage;
 use super::{FsError, FsErrorKind, Result, SkipReason};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 
@@ -54,17 +58,18 @@ impl Root {
     }
 
     /// Moves without replacing; moved back if it was not the expected version. Returns the folders
-    /// to make durable.
+    /// to make durable. `journal` is for a disk that does not rename between the two folders.
     pub(super) fn rename(
         &self,
         from: &RelPath,
         to: &RelPath,
         expected: &Stamp,
+        journal: Option<&Stage>,
     ) -> Result<(Entry, [OwnedFd; 2])> {
         let source = self.spot(from, "rename")?;
         self.expect(&source, expected)?;
         let target = self.spot(to, "rename to")?;
-        self.rename_looked(source, target, expected)
+        self.rename_looked(source, target, expected, journal)
     }
 
     /// The part of `rename` after the look: what is there may be something else by now.
@@ -73,12 +78,20 @@ impl Root {
         source: Spot,
         target: Spot,
         expected: &Stamp,
+        journal: Option<&Stage>,
     ) -> Result<(Entry, [OwnedFd; 2])> {
-        rename_noreplace(&source.dir, source.name.as_str(), &target.dir, target.name.as_str())
-            .map_err(|errno| {
+        let (from, to) = (source.name.as_str(), target.name.as_str());
+        match (rename_noreplace(&source.dir, from, &target.dir, to), journal) {
+            (Ok(()), _) => {}
+            (Err(Errno::XDEV), Some(journal)) => {
+                let entry = carry::relocate(self, journal, &source, &target, expected)?;
+                return Ok((entry, [source.dir, target.dir]));
+            }
+            (Err(errno), _) => {
                 let (from, to) = (&source.path, &target.path);
-                failure("rename", format!("{from} to {to}"), errno)
-            })?;
+                return Err(failure("rename", format!("{from} to {to}"), errno));
+            }
+        }
         let there = look(&target.dir, target.name.as_str());
         match there.map(|stat| self.see(&target.dir, target.name.clone(), &stat)) {
             Ok(Seen::Entry(entry)) if expected.is_renamed(&entry.stamp()) => {
@@ -110,15 +123,18 @@ pub(super) fn rename_noreplace(
     to_dir: impl AsFd,
     to: &str,
 ) -> rustix::io::Result<()> {
-    match fs::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rename_plainly(from_dir, from, to_dir, to)
-        }
+    match calls::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
+        Err(errno) if lacks_flags(errno) => rename_plainly(from_dir, from, to_dir, to),
         Err(Errno::EXIST) if is_respelling(&from_dir, from, &to_dir, to) => {
-            fs::renameat(from_dir, from, to_dir, to)
+            calls::renameat(from_dir, from, to_dir, to)
         }
         other => other,
     }
+}
+
+/// Whether a rename with flags was refused because the disk does not know them.
+pub(super) fn lacks_flags(errno: Errno) -> bool {
+    matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }
 
 /// Where the system cannot refuse to replace: a hard link does, for files.
@@ -128,8 +144,8 @@ pub(super) fn rename_plainly(
     to_dir: impl AsFd,
     to: &str,
 ) -> rustix::io::Result<()> {
-    match fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty()) {
-        Ok(()) => return fs::unlinkat(from_dir, from, AtFlags::empty()),
+    match calls::linkat(&from_dir, from, &to_dir, to) {
+        Ok(()) => return calls::unlinkat(from_dir, from, AtFlags::empty()),
         Err(Errno::EXIST) if !is_respelling(&from_dir, from, &to_dir, to) => {
             return Err(Errno::EXIST);
         }
@@ -141,7 +157,7 @@ pub(super) fn rename_plainly(
     // systems with neither RENAME_NOREPLACE nor hard links.
     match look(&to_dir, to) {
         Ok(_) if !is_respelling(&from_dir, from, &to_dir, to) => Err(Errno::EXIST),
-        Ok(_) | Err(Errno::NOENT) => fs::renameat(from_dir, from, to_dir, to),
+        Ok(_) | Err(Errno::NOENT) => calls::renameat(from_dir, from, to_dir, to),
         Err(errno) => Err(errno),
     }
 }

@@ -10,14 +10,16 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx, Timespec};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx};
 use rustix::io::Errno;
 
+use super::attributes::{set_mode, set_modified};
+use super::carry::{self, Place};
 use super::look::{kind_of, look, nanoseconds, stat_of};
-use super::rename::rename_noreplace;
 use super::root::{Root, failure};
 use super::trash::{Placed, Trash};
 use super::{FsError, FsErrorKind, Leftover, Result, Sealed, StageKey};
+use crate::tree::path::CONTROL_DIR;
 use crate::tree::{HashAlgo, Hasher, ItemId, Name, RelPath, Rev, Stamp};
 
 /// Written bytes that may wait for a flush while a file grows, and when it is complete. More would
@@ -183,17 +185,13 @@ impl Part {
         Ok(())
     }
 
-    /// Ends writing. A small file is not durable yet: it comes back for that.
+    /// Ends writing. A small file is not durable yet: it comes back for that. What the disk does not
+    /// keep of mode and time is left out.
     pub(super) fn seal(self, root: &Root, mtime_ns: Option<i64>) -> Result<Unflushed<Sealed>> {
         let fail = |errno| failure("seal", part_name(self.key), errno);
-        fs::fchmod(&self.file, root.new_file_mode()).map_err(fail)?;
+        set_mode(&self.file, root.new_file_mode()).map_err(fail)?;
         if let Some(mtime_ns) = mtime_ns {
-            let at = Timespec {
-                tv_sec: mtime_ns.div_euclid(1_000_000_000),
-                tv_nsec: mtime_ns.rem_euclid(1_000_000_000),
-            };
-            let times = fs::Timestamps { last_access: at, last_modification: at };
-            fs::futimens(&self.file, &times).map_err(fail)?;
+            set_modified(&self.file, mtime_ns).map_err(fail)?;
         }
         let alone = self.unflushed > SHARED_FLUSH_BYTES_MAX;
         if alone {
@@ -259,7 +257,7 @@ impl Stage {
         for file in &files {
             match file.what {
                 Staged::Ours => remove(&dir, file)?,
-                Staged::Replaced => unflushed.extend(save(root, trash, &dir, file)?),
+                Staged::Replaced => unflushed.extend(self.save(root, trash, &dir, file)?),
                 Staged::Displaced => {}
             }
         }
@@ -295,25 +293,43 @@ impl Stage {
             return Err(FsError::new(FsErrorKind::NotFound, context));
         };
         let spot = root.spot(to, "restore")?;
-        rename_noreplace(&dir, &file.name, &spot.dir, spot.name.as_str())
-            .map_err(|errno| failure("restore", to, errno))?;
+        let from = self.place(&dir, &file.name);
+        carry::rename(root, self, &from, &Place::of(&spot), "restore")?;
         Ok(spot.dir)
+    }
+
+    pub(super) fn place<'a>(&self, dir: &'a OwnedFd, name: &'a str) -> Place<'a> {
+        Place { dir, name, path: format!("{CONTROL_DIR}/{}/{name}", self.folder) }
     }
 
     /// Removes what was staged and saves everything else into the trash: for a stage whose records
     /// are lost.
     pub(crate) fn clear(&self, root: &Root, trash: &Trash) -> Result<Vec<OwnedFd>> {
+        let mut unflushed = carry::recover(root, self, trash)?;
         let (dir, files) = self.find(root, None)?;
-        let mut unflushed = Vec::new();
         for file in &files {
             match file.what {
                 Staged::Ours => remove(&dir, file)?,
                 Staged::Replaced | Staged::Displaced => {
-                    unflushed.extend(save(root, trash, &dir, file)?);
+                    unflushed.extend(self.save(root, trash, &dir, file)?);
                 }
             }
         }
         Ok(unflushed)
+    }
+
+    /// Moves a file that is not ours into the trash; the path that it had is not known any more.
+    fn save(
+        &self,
+        root: &Root,
+        trash: &Trash,
+        dir: &OwnedFd,
+        file: &StagedFile,
+    ) -> Result<Vec<OwnedFd>> {
+        let name = Name::new(&format!("displaced-{}", file.key.0)).expect("digits and letters");
+        let (from, original) = (self.place(dir, &file.name), RelPath::root().join(&name));
+        let placed = trash.put(root, Some(self), &from, None, &original)?;
+        Ok(placed.map_or_else(Vec::new, Placed::into_unflushed))
     }
 }
 
@@ -322,11 +338,4 @@ fn remove(dir: &OwnedFd, file: &StagedFile) -> Result<()> {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(failure("discard", &file.name, errno)),
     }
-}
-
-/// Moves a file that is not ours into the trash; the path that it had is not known any more.
-fn save(root: &Root, trash: &Trash, dir: &OwnedFd, file: &StagedFile) -> Result<Vec<OwnedFd>> {
-    let name = Name::new(&format!("displaced-{}", file.key.0)).expect("digits and letters");
-    let placed = trash.put(root, dir, &file.name, &RelPath::root().join(&name))?;
-    Ok(placed.map_or_else(Vec::new, Placed::into_unflushed))
 }

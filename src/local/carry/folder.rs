@@ -1,0 +1,241 @@
+//! A folder whose items go one by one, because the disk refuses to rename it.
+//!
+//! Owns the order: looked through first, so that what cannot be copied keeps the whole folder where it
+//! is; then the new folder, the items, and the emptied old folder. A failure brings everything back.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{self, AtFlags, FileType, Mode};
+use rustix::io::Errno;
+
+use super::journal::{Journal, Record, split};
+use super::{Place, attributes, calls, file, occupied};
+use crate::local::flush::flush_one;
+use crate::local::look::{kind_of, look, stat_of};
+use crate::local::rename::rename_noreplace;
+use crate::local::root::{Root, failure, open_dir_below};
+use crate::local::stage::Stage;
+use crate::local::{FsError, FsErrorKind, Result};
+use crate::tree::ItemId;
+
+/// Moves a folder with all that is in it, without replacing anything.
+pub(super) fn carry(
+    root: &Root,
+    stage: &Stage,
+    from: &Place<'_>,
+    to: &Place<'_>,
+    item: &ItemId,
+) -> Result<()> {
+    if to.path.starts_with(&format!("{}/", from.path)) {
+        let context = format!("rename {} to {}: it would be in itself", from.path, to.path);
+        return Err(FsError::new(FsErrorKind::Denied, context));
+    }
+    survey(root, &from.path)?;
+    let journal = Journal { root, stage };
+    let (source, target) = (from.path.clone(), to.path.clone());
+    let record = Record::Folder { from: source, to: target, item: item.clone() };
+    let key = journal.begin(&record)?;
+    let moved = match calls::mkdirat(to.dir, to.name, Mode::RWXU) {
+        Err(Errno::EXIST) => Err(occupied(to)),
+        Err(errno) => Err(failure("create the folder", &to.path, errno)),
+        Ok(()) => there_or_back(root, stage, from, to),
+    };
+    // Half-way by now means that it could not be helped: looking at both folders tells the rest.
+    super::finish(moved, journal.end(key))
+}
+
+fn there_or_back(root: &Root, stage: &Stage, from: &Place<'_>, to: &Place<'_>) -> Result<()> {
+    let open = |at: &Place<'_>| open_dir_below(at.dir, at.name);
+    if let (Ok(source), Ok(target)) = (open(from), open(to)) {
+        resemble(&source, &target);
+    }
+    transfer(root, stage, &from.path, &to.path).map_err(|e| {
+        // Half a folder here and half there would look like a user's work.
+        match transfer(root, stage, &to.path, &from.path) {
+            Ok(()) => e,
+            Err(then) => FsError::new(e.kind, format!("{e}; and on the way back: {then}")),
+        }
+    })
+}
+
+/// Goes on with what a killed process had begun, if the old folder is still the one that was to be
+/// moved. If it cannot be done, both folders stay as they are: nothing in them is hidden.
+pub(super) fn go_on(journal: &Journal<'_>, from: &str, to: &str, item: &ItemId) {
+    let (root, stage) = (journal.root, journal.stage);
+    let is_folder = |path: &str| {
+        let dir = open_dir_below(root.fd(), path).ok()?;
+        stat_of(&dir).ok().map(|stat| root.stamp(&stat).item)
+    };
+    if is_folder(from).as_ref() == Some(item) && is_folder(to).is_some() {
+        // An error leaves a folder here and one there, as anybody can see.
+        let _ = transfer(root, stage, from, to);
+    }
+}
+
+/// `Denied` if something is in the folder that cannot be copied.
+fn survey(root: &Root, path: &str) -> Result<()> {
+    let mut pending = vec![path.to_owned()];
+    while let Some(path) = pending.pop() {
+        let fail = |errno| failure("look through", &path, errno);
+        let dir = open_dir_below(root.fd(), &path).map_err(fail)?;
+        for name in names(&dir).map_err(fail)? {
+            let name = name.ok_or_else(|| stays(&path))?;
+            let below = join(&path, &name);
+            let stat = match look(&dir, &name) {
+                Err(Errno::NOENT) => continue,
+                other => other.map_err(fail)?,
+            };
+            match kind_of(&stat) {
+                FileType::RegularFile => {
+                    let file = Place { dir: &dir, name: &name, path: below };
+                    super::copy::open(&file).map(drop).map_err(fail)?;
+                }
+                FileType::Symlink => {}
+                FileType::Directory => pending.push(below),
+                _ => return Err(stays(&below)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stays(path: &str) -> FsError {
+    let context = format!(
+        "{path} cannot be copied, and the disk does not rename between these folders: the folder \
+         stays where it is"
+    );
+    FsError::new(FsErrorKind::Denied, context)
+}
+
+/// Moves everything below one folder to another one, with the folder itself. Folders that are there
+/// already take in what comes; nothing else is replaced. Both exist, or `to` is made.
+fn transfer(root: &Root, stage: &Stage, from: &str, to: &str) -> Result<()> {
+    let mut pending = vec![(String::new(), false)];
+    while let Some((below, is_done)) = pending.pop() {
+        let (source, target) = (join(from, &below), join(to, &below));
+        if is_done {
+            remove_emptied(root, &source)?;
+            continue;
+        }
+        let fail = |errno| failure("move", format!("{source} to {target}"), errno);
+        let source_dir = open_dir_below(root.fd(), &source).map_err(fail)?;
+        let target_dir = made(root, &target, &source_dir).map_err(fail)?;
+        pending.push((below.clone(), true));
+        for name in names(&source_dir).map_err(fail)? {
+            let name = name.ok_or_else(|| stays(&source))?;
+            let here = Place { dir: &source_dir, name: &name, path: join(&source, &name) };
+            let there = Place { dir: &target_dir, name: &name, path: join(&target, &name) };
+            if move_item(root, stage, &here, &there)? == Moved::Descend {
+                pending.push((join(&below, &name), false));
+            }
+        }
+        flush_one(&target_dir, root.fd()).map_err(fail)?;
+    }
+    Ok(())
+}
+
+#[derive(PartialEq, Eq)]
+enum Moved {
+    Done,
+    /// A folder: its items go one by one.
+    Descend,
+}
+
+fn move_item(root: &Root, stage: &Stage, here: &Place<'_>, there: &Place<'_>) -> Result<Moved> {
+    let fail = |errno| failure("move", format!("{} to {}", here.path, there.path), errno);
+    let is_dir = match here.look() {
+        Err(Errno::NOENT) => return Ok(Moved::Done),
+        other => kind_of(&other.map_err(fail)?) == FileType::Directory,
+    };
+    match rename_noreplace(here.dir, here.name, there.dir, there.name) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(Moved::Done),
+        Err(Errno::XDEV) => {}
+        Err(Errno::EXIST) if is_dir => {}
+        Err(errno) => return Err(fail(errno)),
+    }
+    match kind_of(&here.look().map_err(fail)?) {
+        FileType::Directory => Ok(Moved::Descend),
+        FileType::RegularFile => file(root, stage, here, None, there).map(|_| Moved::Done),
+        FileType::Symlink => move_link(root, here, there).map_err(fail).map(|()| Moved::Done),
+        _ => Err(stays(&here.path)),
+    }
+}
+
+/// A link is its text: made anew, read back, and only then removed.
+fn move_link(root: &Root, here: &Place<'_>, there: &Place<'_>) -> rustix::io::Result<()> {
+    let text = fs::readlinkat(here.dir, here.name, Vec::new())?;
+    match fs::symlinkat(text.as_c_str(), there.dir, there.name) {
+        Ok(()) => {}
+        // Made by a process that was killed before it removed the old one.
+        Err(Errno::EXIST) if is_link(there, &text) => {}
+        Err(errno) => return Err(errno),
+    }
+    flush_one(there.dir, root.fd())?;
+    if !is_link(there, &text) || !is_link(here, &text) {
+        return Err(Errno::BUSY);
+    }
+    calls::unlinkat(here.dir, here.name, AtFlags::empty())
+}
+
+fn is_link(at: &Place<'_>, text: &std::ffi::CString) -> bool {
+    fs::readlinkat(at.dir, at.name, Vec::new()).is_ok_and(|found| found == *text)
+}
+
+/// Opens a folder, which is made like `model` if it is missing.
+fn made(root: &Root, path: &str, model: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let (parent, name) = split(path);
+    let above = open_dir_below(root.fd(), parent)?;
+    let is_new = match calls::mkdirat(&above, name, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(errno) => return Err(errno),
+    };
+    let dir = open_dir_below(&above, name)?;
+    if is_new {
+        flush_one(&above, root.fd())?;
+        resemble(model, &dir);
+    }
+    Ok(dir)
+}
+
+fn resemble(model: &OwnedFd, dir: &OwnedFd) {
+    if let Ok(stat) = stat_of(model) {
+        attributes::pass_on(model, &stat, dir);
+    }
+}
+
+fn remove_emptied(root: &Root, path: &str) -> Result<()> {
+    let (parent, name) = split(path);
+    let above = open_dir_below(root.fd(), parent);
+    let removed = above.and_then(|above| {
+        calls::unlinkat(&above, name, AtFlags::REMOVEDIR)?;
+        flush_one(&above, root.fd())
+    });
+    match removed {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        // Some systems say EEXIST for a folder with something in it.
+        Err(Errno::EXIST) => Err(failure("remove the folder", path, Errno::NOTEMPTY)),
+        Err(errno) => Err(failure("remove the folder", path, errno)),
+    }
+}
+
+/// The names in a folder; `None` for one that is no text.
+pub(super) fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<Option<String>>> {
+    let mut found = Vec::new();
+    for item in fs::Dir::read_from(dir)? {
+        match item?.file_name().to_str() {
+            Ok("." | "..") => {}
+            Ok(name) => found.push(Some(name.to_owned())),
+            Err(_) => found.push(None),
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn join(folder: &str, name: &str) -> String {
+    match (folder, name) {
+        ("", name) => name.to_owned(),
+        (folder, "") => folder.to_owned(),
+        (folder, name) => format!("{folder}/{name}"),
+    }
+}
