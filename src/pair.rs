@@ -68,7 +68,7 @@ impl From<Fatal> for RunError {
         match error {
             Fatal::RootLost { side, message } => RunError::Halted { side, message },
             Fatal::Auth { message } => RunError::Auth { message },
-            Fatal::Unavailable { message } => RunError::Unavailable { message },
+            Fatal::Unavailable { side, message } => unavailable(side, &message),
             Fatal::Store(_) | Fatal::Stuck => RunError::Fatal(error),
         }
     }
@@ -303,10 +303,12 @@ fn side_error(side: Side, error: ListError) -> RunError {
     match error {
         ListError::RootLost(message) => RunError::Halted { side, message },
         ListError::Auth(message) => RunError::Auth { message },
-        ListError::Transient(message) => {
-            RunError::Unavailable { message: format!("{side}: {message}") }
-        }
+        ListError::Transient(message) => unavailable(side, &message),
         ListError::Denied(message) => RunError::Side { side, message },
         ListError::Gone => RunError::Side { side, message: "the folder is gone".to_owned() },
     }
+}
+
+fn unavailable(side: Side, message: &str) -> RunError {
+    RunError::Unavailable { message: format!("{side}: {message}") }
 }

@@ -8,7 +8,9 @@ use crate::clock::Timestamp;
 use crate::plan::conflict_name::is_copy;
 use crate::plan::{Action, Why};
 use crate::store::NewHistory;
-use crate::tree::{Content, Digest, Entry, Facet, Name, NodeId, Placement, RelPath, Rev, Side};
+use crate::tree::{
+    Content, Digest, Entry, Facet, ItemId, Name, NodeId, Placement, RelPath, Rev, Side,
+};
 
 impl Engine {
     pub(super) fn take_outcome(
@@ -59,7 +61,11 @@ impl Engine {
             }
             (Action::Move { to }, Outcome::Placed(entry)) => {
                 if let Some(content) = self.content_of(side, node) {
+                    let is_copy = content == Content::Dir && self.is_other_item(side, node, &entry);
                     self.adopt(side, node, to, content, entry);
+                    if is_copy {
+                        self.look_at(side, node);
+                    }
                 }
             }
             (Action::Park, Outcome::Placed(entry)) => self.park(side, node, entry),
@@ -106,6 +112,12 @@ impl Engine {
             }
         }
         self.trees.settle(node);
+    }
+
+    /// A disk that refuses to rename a folder has its items moved one by one: all of them are others.
+    fn is_other_item(&self, side: Side, node: NodeId, entry: &Entry) -> bool {
+        let is_on_disk = matches!(entry.item, ItemId::Inode { .. });
+        is_on_disk && self.trees.facet(side, node).is_some_and(|facet| facet.item != entry.item)
     }
 
     fn content_of(&self, side: Side, node: NodeId) -> Option<Content> {

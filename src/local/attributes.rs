@@ -8,6 +8,8 @@ use std::os::fd::AsFd;
 use rustix::fs::{self, Gid, Mode, Statx, Timespec, Uid, XattrFlags};
 use rustix::io::{Errno, Result};
 
+use super::calls;
+
 /// Whether an attempt to set an attribute says that this disk, or this owner of the file, does not
 /// allow for it; the content is not concerned. A disk that is read-only or full says something else.
 pub(crate) fn is_refused(errno: Errno) -> bool {
@@ -23,7 +25,7 @@ fn unless_refused(outcome: Result<()>) -> Result<()> {
 }
 
 pub(super) fn set_mode(file: impl AsFd, mode: Mode) -> Result<()> {
-    unless_refused(fs::fchmod(file, mode))
+    unless_refused(calls::fchmod(file, mode))
 }
 
 /// In nanoseconds since the epoch.
@@ -33,7 +35,7 @@ pub(super) fn set_modified(file: impl AsFd, mtime_ns: i64) -> Result<()> {
         tv_nsec: mtime_ns.rem_euclid(1_000_000_000),
     };
     let times = fs::Timestamps { last_access: at, last_modification: at };
-    unless_refused(fs::futimens(file, &times))
+    unless_refused(calls::futimens(file, &times))
 }
 
 /// Gives a copy what the original has, as far as we may: owner, access list, the attributes that users
@@ -45,7 +47,7 @@ pub(super) fn pass_on(original: impl AsFd, stat: &Statx, copy: impl AsFd) {
     if fs::fchown(copy, Some(user), Some(group)).is_err() {
         let _ = fs::fchown(copy, None, Some(group));
     }
-    let _ = fs::fchmod(copy, Mode::from_raw_mode(u32::from(stat.stx_mode) & 0o777));
+    let _ = calls::fchmod(copy, Mode::from_raw_mode(u32::from(stat.stx_mode) & 0o777));
     let _ = pass_on_extended(original, copy);
 }
 

@@ -1,11 +1,12 @@
-//! The system calls that give, take and remove names.
+//! The system calls that give, take and remove names, and those that set mode and times.
 //!
 //! Owns nothing. In tests a disk's habits stand in front of them: renames that are refused between
-//! folders, missing flags, no hard links, and a process that is killed before any of these calls.
+//! folders, missing flags, no hard links, no attributes; and before any of these calls the process is
+//! killed, or a user does something.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, Timestamps};
 use rustix::io::Result;
 
 pub(super) fn renameat(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> Result<()> {
@@ -38,6 +39,13 @@ pub(super) fn unlinkat(dir: impl AsFd, name: &str, flags: AtFlags) -> Result<()>
     fs::unlinkat(dir, name, flags)
 }
 
+/// Removes one of two names of a file, right after a look at both: no user acts in between here.
+pub(super) fn unlink_linked(dir: impl AsFd, name: &str) -> Result<()> {
+    #[cfg(test)]
+    habits::kill_step();
+    fs::unlinkat(dir, name, AtFlags::empty())
+}
+
 pub(super) fn mkdirat(dir: impl AsFd, name: &str, mode: Mode) -> Result<()> {
     #[cfg(test)]
     habits::step();
@@ -52,9 +60,21 @@ pub(super) fn create(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)
 }
 
+pub(super) fn fchmod(file: impl AsFd, mode: Mode) -> Result<()> {
+    #[cfg(test)]
+    habits::before_attribute()?;
+    fs::fchmod(file, mode)
+}
+
+pub(super) fn futimens(file: impl AsFd, times: &Timestamps) -> Result<()> {
+    #[cfg(test)]
+    habits::before_attribute()?;
+    fs::futimens(file, times)
+}
+
 #[cfg(test)]
 pub(super) mod habits {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::os::fd::BorrowedFd;
 
     use rustix::fs::RenameFlags;
@@ -71,13 +91,19 @@ pub(super) mod habits {
         pub(in crate::local) no_flags: bool,
         pub(in crate::local) no_exchange: bool,
         pub(in crate::local) no_links: bool,
+        /// How setting mode or times is refused.
+        pub(in crate::local) attributes: Option<Errno>,
         /// The process is killed before the call with this number, from 0.
         pub(in crate::local) kill_before: Option<u32>,
     }
 
+    /// What a user does before the call with a number.
+    type Act = (u32, Box<dyn FnOnce()>);
+
     thread_local! {
         static HABITS: Cell<Habits> = Cell::default();
         static STEPS: Cell<u32> = const { Cell::new(0) };
+        static ACT: RefCell<Option<Act>> = const { RefCell::new(None) };
     }
 
     /// What a killed process unwinds with.
@@ -86,9 +112,30 @@ pub(super) mod habits {
     pub(in crate::local) fn set(habits: Habits) {
         HABITS.set(habits);
         STEPS.set(0);
+        ACT.set(None);
     }
 
-    pub(in crate::local) fn step() {
+    /// Starts counting anew, and lets a user act before a call.
+    pub(in crate::local) fn act_before(step: u32, act: impl FnOnce() + 'static) {
+        STEPS.set(0);
+        ACT.set(Some((step, Box::new(act))));
+    }
+
+    /// Whether the user has not come to it yet.
+    pub(in crate::local) fn is_act_open() -> bool {
+        ACT.with_borrow(Option::is_some)
+    }
+
+    pub(super) fn step() {
+        let step = STEPS.get();
+        let act = ACT.with_borrow_mut(|act| act.take_if(|(before, _)| *before <= step));
+        if let Some((_, act)) = act {
+            act();
+        }
+        kill_step();
+    }
+
+    pub(super) fn kill_step() {
         let step = STEPS.replace(STEPS.get() + 1);
         if HABITS.get().kill_before == Some(step) {
             std::panic::resume_unwind(Box::new(Killed));
@@ -112,6 +159,10 @@ pub(super) mod habits {
             return Err(Errno::INVAL);
         }
         if crosses(from, to) { Err(Errno::XDEV) } else { Ok(()) }
+    }
+
+    pub(super) fn before_attribute() -> Result<()> {
+        HABITS.get().attributes.map_or(Ok(()), Err)
     }
 
     pub(super) fn before_link(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {

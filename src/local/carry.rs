@@ -9,6 +9,8 @@
 mod copy;
 mod folder;
 mod journal;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::OwnedFd;
 

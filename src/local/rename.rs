@@ -145,7 +145,7 @@ pub(super) fn rename_plainly(
     to: &str,
 ) -> rustix::io::Result<()> {
     match calls::linkat(&from_dir, from, &to_dir, to) {
-        Ok(()) => return calls::unlinkat(from_dir, from, AtFlags::empty()),
+        Ok(()) => return unlink_other(from_dir, from, to_dir, to),
         Err(Errno::EXIST) if !is_respelling(&from_dir, from, &to_dir, to) => {
             return Err(Errno::EXIST);
         }
@@ -159,6 +159,24 @@ pub(super) fn rename_plainly(
         Ok(_) if !is_respelling(&from_dir, from, &to_dir, to) => Err(Errno::EXIST),
         Ok(_) | Err(Errno::NOENT) => calls::renameat(from_dir, from, to_dir, to),
         Err(errno) => Err(errno),
+    }
+}
+
+/// Takes the old name from a file that has the new one as well. If the old name is another file's by
+/// now, it was given after the move, and stays.
+///
+/// RACE: a file that is given the name right between the look and the removal is removed. Only on file
+/// systems without RENAME_NOREPLACE.
+fn unlink_other(
+    from_dir: impl AsFd,
+    from: &str,
+    to_dir: impl AsFd,
+    to: &str,
+) -> rustix::io::Result<()> {
+    match (look(&from_dir, from), look(to_dir, to)) {
+        (Ok(a), Ok(b)) if a.stx_ino != b.stx_ino => Ok(()),
+        (Err(Errno::NOENT), _) => Ok(()),
+        _ => calls::unlink_linked(from_dir, from),
     }
 }
 

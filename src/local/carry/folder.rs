@@ -143,14 +143,15 @@ enum Moved {
 
 fn move_item(root: &Root, stage: &Stage, here: &Place<'_>, there: &Place<'_>) -> Result<Moved> {
     let fail = |errno| failure("move", format!("{} to {}", here.path, there.path), errno);
-    let is_dir = match here.look() {
+    let is_file = match here.look() {
         Err(Errno::NOENT) => return Ok(Moved::Done),
-        other => kind_of(&other.map_err(fail)?) == FileType::Directory,
+        other => kind_of(&other.map_err(fail)?) == FileType::RegularFile,
     };
     match rename_noreplace(here.dir, here.name, there.dir, there.name) {
         Ok(()) | Err(Errno::NOENT) => return Ok(Moved::Done),
         Err(Errno::XDEV) => {}
-        Err(Errno::EXIST) if is_dir => {}
+        // A folder or a link may have been made by a process that was killed then.
+        Err(Errno::EXIST) if !is_file => {}
         Err(errno) => return Err(fail(errno)),
     }
     match kind_of(&here.look().map_err(fail)?) {
@@ -166,7 +167,6 @@ fn move_link(root: &Root, here: &Place<'_>, there: &Place<'_>) -> rustix::io::Re
     let text = fs::readlinkat(here.dir, here.name, Vec::new())?;
     match fs::symlinkat(text.as_c_str(), there.dir, there.name) {
         Ok(()) => {}
-        // Made by a process that was killed before it removed the old one.
         Err(Errno::EXIST) if is_link(there, &text) => {}
         Err(errno) => return Err(errno),
     }

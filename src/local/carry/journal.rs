@@ -227,15 +227,16 @@ impl Journal<'_> {
         from: &str,
         to: &str,
     ) -> Result<Option<OwnedFd>> {
-        let away = away_name(key);
+        let (away, name) = (away_name(key), split(from).1);
         let hidden = Place { dir, name: &away, path: folder::join(folder, &away) };
         if !is_there(&hidden)? {
             return Ok(None);
         }
-        if self.has_equal(&hidden, to)? {
+        // Its own name is there as well where a link stands for half a rename.
+        if self.has_equal(&hidden, to)? || self.has_equal(&hidden, &folder::join(folder, name))? {
             self.remove(&hidden)?;
         } else {
-            self.give_name(key, &hidden, split(from).1)?;
+            self.give_name(key, &hidden, name)?;
         }
         Ok(Some(dup(dir)?))
     }
@@ -248,6 +249,10 @@ impl Journal<'_> {
             return Ok(Vec::new());
         }
         let name = split(left.at).1;
+        if self.has_equal(&hidden, &left.place(name).path)? {
+            self.remove(&hidden)?;
+            return Ok(vec![dup(hidden.dir)?]);
+        }
         match rename_noreplace(hidden.dir, hidden.name, hidden.dir, name) {
             Ok(()) => Ok(vec![dup(hidden.dir)?]),
             // The new version has the name.
