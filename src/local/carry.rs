@@ -30,7 +30,7 @@ use super::trash::Trash;
 use super::{FsError, FsErrorKind, Result};
 use crate::tree::path::{INTERNAL_PREFIX, REPLACED_SUFFIX};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
-use journal::{Journal, Over, Record};
+use journal::{After, Journal, Over, Record};
 
 /// A name in an open folder.
 pub(super) struct Place<'a> {
@@ -142,7 +142,7 @@ pub(super) fn file(
     let journal = Journal { root, stage };
     let key = journal.begin(&record)?;
     let outcome = carry_file(root, key, from, expected, to);
-    let settled = journal.settle(key, &record, None);
+    let settled = journal.settle(key, &record, After::Move);
     finish(outcome, settled.map(drop))
 }
 
@@ -186,19 +186,22 @@ fn carry_file(
         Err(Errno::EXIST) => return Err(occupied(to)),
         Err(errno) => return Err(fail(errno)),
     }
-    flush_one(to.dir, root.fd()).map_err(fail)?;
-    // RACE: who had the file open before may still write to it; what comes after this look is lost, as
-    // with any move between disks.
-    let last = root.stamp(&look(from.dir, &away).map_err(fail)?);
-    if last != hidden {
-        take_back(root, to, &part, &copied);
-        return Err(changed_at(&from.path));
+    let removed = flush_one(to.dir, root.fd()).and_then(|()| {
+        // RACE: who had the file open before may still write to it; what comes after this look is
+        // lost, as with any move between disks.
+        if root.stamp(&look(from.dir, &away)?) != hidden {
+            return Ok(false);
+        }
+        calls::unlinkat(from.dir, &away, AtFlags::empty()).map(|()| true)
+    });
+    if removed == Ok(true) {
+        return Ok(copied);
     }
-    calls::unlinkat(from.dir, &away, AtFlags::empty()).map_err(fail)?;
-    Ok(copied)
+    take_back(root, to, &part, &copied);
+    Err(removed.map_or_else(fail, |_| changed_at(&from.path)))
 }
 
-/// The copy turned out to be one of an older version: it loses its name, if it is still only that.
+/// The copy loses its name, if it is still only that, because the original stays.
 fn take_back(root: &Root, to: &Place<'_>, part: &str, copied: &Stamp) {
     if to.look().is_ok_and(|stat| copied.is_renamed(&root.stamp(&stat))) {
         let _ = rename_noreplace(to.dir, to.name, to.dir, part);
@@ -242,7 +245,7 @@ impl<'a> Brought<'a> {
         let key = journal.begin(&record)?;
         match copy_staged(root, key, staged, at) {
             Ok(stamp) => Ok(Brought { journal, key, record, stamp }),
-            Err(e) => finish(Err(e), journal.settle(key, &record, None).map(drop)),
+            Err(e) => finish(Err(e), journal.settle(key, &record, After::Move).map(drop)),
         }
     }
 
@@ -258,7 +261,7 @@ impl<'a> Brought<'a> {
     /// Deals with what is left, whether the exchange went well or not. The folders are to be made
     /// durable.
     pub(super) fn end(self, trash: &Trash) -> Result<Vec<OwnedFd>> {
-        self.journal.settle(self.key, &self.record, Some(trash))
+        self.journal.settle(self.key, &self.record, After::Exchange(trash))
     }
 }
 

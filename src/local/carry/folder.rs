@@ -9,7 +9,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::journal::{Journal, Record, split};
-use super::{Place, attributes, calls, file, occupied};
+use super::{Place, attributes, calls, file, occupied, staged_name};
 use crate::local::flush::flush_one;
 use crate::local::look::{kind_of, look, stat_of};
 use crate::local::rename::rename_noreplace;
@@ -35,40 +35,91 @@ pub(super) fn carry(
     let (source, target) = (from.path.clone(), to.path.clone());
     let record = Record::Folder { from: source, to: target, item: item.clone() };
     let key = journal.begin(&record)?;
-    let moved = match calls::mkdirat(to.dir, to.name, Mode::RWXU) {
-        Err(Errno::EXIST) => Err(occupied(to)),
-        Err(errno) => Err(failure("create the folder", &to.path, errno)),
-        Ok(()) => there_or_back(root, stage, from, to),
-    };
-    // Half-way by now means that it could not be helped: looking at both folders tells the rest.
-    super::finish(moved, journal.end(key))
+    let marker = staged_name(key);
+    let moved = make(root, from, to, &marker).and_then(|()| {
+        let moved = transfer(root, stage, &from.path, &to.path, &marker);
+        moved.map_err(|e| back(root, stage, &from.path, &to.path, &marker, e))
+    });
+    // What cannot be helped now is left as anybody can see it, a folder here and one there.
+    let tidied = drop_marker(&journal, key, &from.path, &to.path);
+    super::finish(moved, tidied.and_then(|()| journal.end(key)))
 }
 
-fn there_or_back(root: &Root, stage: &Stage, from: &Place<'_>, to: &Place<'_>) -> Result<()> {
-    let open = |at: &Place<'_>| open_dir_below(at.dir, at.name);
-    if let (Ok(source), Ok(target)) = (open(from), open(to)) {
-        resemble(&source, &target);
+/// Makes the new folder, with a marker in it that says, as long as it is under way, that it is ours.
+fn make(root: &Root, from: &Place<'_>, to: &Place<'_>, marker: &str) -> Result<()> {
+    let fail = |errno| failure("create the folder", &to.path, errno);
+    calls::mkdirat(to.dir, marker, Mode::RWXU).map_err(fail)?;
+    let dir = open_dir_below(to.dir, marker).map_err(fail)?;
+    if let Ok(source) = open_dir_below(from.dir, from.name) {
+        resemble(&source, &dir);
     }
-    transfer(root, stage, &from.path, &to.path).map_err(|e| {
-        // Half a folder here and half there would look like a user's work.
-        match transfer(root, stage, &to.path, &from.path) {
-            Ok(()) => e,
-            Err(then) => FsError::new(e.kind, format!("{e}; and on the way back: {then}")),
-        }
-    })
+    calls::create(&dir, marker).map_err(fail)?;
+    flush_one(&dir, root.fd()).map_err(fail)?;
+    rename_noreplace(to.dir, marker, to.dir, to.name).map_err(|errno| match errno {
+        Errno::EXIST => occupied(to),
+        errno => fail(errno),
+    })?;
+    flush_one(to.dir, root.fd()).map_err(fail)
 }
 
-/// Goes on with what a killed process had begun, if the old folder is still the one that was to be
-/// moved. If it cannot be done, both folders stay as they are: nothing in them is hidden.
-pub(super) fn go_on(journal: &Journal<'_>, from: &str, to: &str, item: &ItemId) {
-    let (root, stage) = (journal.root, journal.stage);
-    let is_folder = |path: &str| {
-        let dir = open_dir_below(root.fd(), path).ok()?;
-        stat_of(&dir).ok().map(|stat| root.stamp(&stat).item)
+/// Half a folder here and half there would look like a user's work.
+fn back(root: &Root, stage: &Stage, from: &str, to: &str, marker: &str, e: FsError) -> FsError {
+    match transfer(root, stage, to, from, marker) {
+        Ok(()) => e,
+        Err(then) => FsError::new(e.kind, format!("{e}; and on the way back: {then}")),
+    }
+}
+
+/// Undoes what a killed process had begun, if the old folder is still the one that was to be moved and
+/// the new one is the one that was made for it. The plan then starts from what is recorded.
+pub(super) fn go_back(
+    journal: &Journal<'_>,
+    key: u64,
+    from: &str,
+    to: &str,
+    item: &ItemId,
+) -> Result<()> {
+    let (root, stage, marker) = (journal.root, journal.stage, staged_name(key));
+    let old = open_dir_below(root.fd(), from).and_then(|dir| stat_of(&dir));
+    let is_old = old.is_ok_and(|stat| root.stamp(&stat).item == *item);
+    let is_ours = open_dir_below(root.fd(), to).and_then(|dir| look(&dir, &marker)).is_ok();
+    if is_old && is_ours {
+        // An error leaves a folder here and one there, and nothing hidden.
+        let _ = transfer(root, stage, to, from, &marker);
+    } else if is_old {
+        // Killed on the way back, before the last step: nothing is in it, or it stays.
+        let _ = remove_emptied(root, to, None);
+    }
+    drop_marker(journal, key, from, to)
+}
+
+/// Removes the marker, and the new folder where it had no name yet.
+fn drop_marker(journal: &Journal<'_>, key: u64, from: &str, to: &str) -> Result<()> {
+    let (root, marker) = (journal.root, staged_name(key));
+    let remove = |dir: &OwnedFd, flags| {
+        let removed = unless_missing(calls::unlinkat(dir, &marker, flags));
+        removed.map_err(|errno| failure("tidy up", to, errno))
     };
-    if is_folder(from).as_ref() == Some(item) && is_folder(to).is_some() {
-        // An error leaves a folder here and one there, as anybody can see.
-        let _ = transfer(root, stage, from, to);
+    for (dir, _) in journal.folders(key, to)? {
+        if let Ok(unnamed) = open_dir_below(&dir, &marker) {
+            remove(&unnamed, AtFlags::empty())?;
+            remove(&dir, AtFlags::REMOVEDIR)?;
+        }
+    }
+    let is_there = |path: &str| open_dir_below(root.fd(), path).is_ok();
+    // Neither of them means that somebody has moved the new one.
+    if is_there(to) || !is_there(from) {
+        for (dir, _) in journal.folders(key, &join(to, &marker))? {
+            remove(&dir, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+fn unless_missing(outcome: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match outcome {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
     }
 }
 
@@ -108,13 +159,13 @@ fn stays(path: &str) -> FsError {
 }
 
 /// Moves everything below one folder to another one, with the folder itself. Folders that are there
-/// already take in what comes; nothing else is replaced. Both exist, or `to` is made.
-fn transfer(root: &Root, stage: &Stage, from: &str, to: &str) -> Result<()> {
+/// already take in what comes; nothing else is replaced. The marker is not moved, and goes last.
+fn transfer(root: &Root, stage: &Stage, from: &str, to: &str, marker: &str) -> Result<()> {
     let mut pending = vec![(String::new(), false)];
     while let Some((below, is_done)) = pending.pop() {
         let (source, target) = (join(from, &below), join(to, &below));
         if is_done {
-            remove_emptied(root, &source)?;
+            remove_emptied(root, &source, below.is_empty().then_some(marker))?;
             continue;
         }
         let fail = |errno| failure("move", format!("{source} to {target}"), errno);
@@ -123,6 +174,9 @@ fn transfer(root: &Root, stage: &Stage, from: &str, to: &str) -> Result<()> {
         pending.push((below.clone(), true));
         for name in names(&source_dir).map_err(fail)? {
             let name = name.ok_or_else(|| stays(&source))?;
+            if below.is_empty() && name == marker {
+                continue;
+            }
             let here = Place { dir: &source_dir, name: &name, path: join(&source, &name) };
             let there = Place { dir: &target_dir, name: &name, path: join(&target, &name) };
             if move_item(root, stage, &here, &there)? == Moved::Descend {
@@ -204,10 +258,14 @@ fn resemble(model: &OwnedFd, dir: &OwnedFd) {
     }
 }
 
-fn remove_emptied(root: &Root, path: &str) -> Result<()> {
+fn remove_emptied(root: &Root, path: &str, marker: Option<&str>) -> Result<()> {
     let (parent, name) = split(path);
     let above = open_dir_below(root.fd(), parent);
     let removed = above.and_then(|above| {
+        if let Some(marker) = marker {
+            let dir = open_dir_below(&above, name)?;
+            unless_missing(calls::unlinkat(&dir, marker, AtFlags::empty()))?;
+        }
         calls::unlinkat(&above, name, AtFlags::REMOVEDIR)?;
         flush_one(&above, root.fd())
     });

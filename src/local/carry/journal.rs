@@ -21,7 +21,7 @@ use crate::local::root::{Root, failure, open_dir_below};
 use crate::local::stage::Stage;
 use crate::local::trash::{Placed, Trash};
 use crate::local::{FsError, FsErrorKind, Result};
-use crate::tree::path::INTERNAL_PREFIX;
+use crate::tree::path::{CONTROL_DIR, INTERNAL_PREFIX};
 use crate::tree::{ItemId, RelPath, Rev, Stamp};
 
 const PREFIX: &str = "move-";
@@ -37,6 +37,26 @@ pub(super) enum Record {
     Install { staged: String, at: String, over: Over },
     /// A folder whose items go one by one.
     Folder { from: String, to: String, item: ItemId },
+}
+
+/// What has come before.
+#[derive(Clone, Copy)]
+pub(super) enum After<'a> {
+    /// A move in this process, which has taken back the copy's name if it had one.
+    Move,
+    /// An exchange in this process.
+    Exchange(&'a Trash),
+    /// Another process, which may have come to any step.
+    Kill(&'a Trash),
+}
+
+impl<'a> After<'a> {
+    fn trash(self) -> Option<&'a Trash> {
+        match self {
+            After::Move => None,
+            After::Exchange(trash) | After::Kill(trash) => Some(trash),
+        }
+    }
 }
 
 /// The version that is replaced, by what outlives a remount.
@@ -70,7 +90,7 @@ pub(in crate::local) fn recover(root: &Root, stage: &Stage, trash: &Trash) -> Re
     let journal = Journal { root, stage };
     let mut unflushed = Vec::new();
     for (key, record) in journal.records()? {
-        unflushed.extend(journal.settle(key, &record, Some(trash))?);
+        unflushed.extend(journal.settle(key, &record, After::Kill(trash))?);
     }
     Ok(unflushed)
 }
@@ -146,19 +166,23 @@ impl Journal<'_> {
         Ok(serde_json::from_slice(&text).ok())
     }
 
-    /// Brings what is recorded to its end or undoes it, whichever is safe, and forgets it. Without a
-    /// `trash`, nothing can be there that belongs into it. The folders are to be made durable.
+    /// Brings what is recorded to its end or undoes it, and forgets it. The folders are to be made
+    /// durable.
     pub(super) fn settle(
         &self,
         key: u64,
         record: &Record,
-        trash: Option<&Trash>,
+        after: After<'_>,
     ) -> Result<Vec<OwnedFd>> {
+        let trash = after.trash();
         let mut unflushed = Vec::new();
         match record {
             Record::Move { from, to } => {
                 for folder in self.folders(key, from)? {
-                    unflushed.extend(self.settle_original(key, &folder, from, to)?);
+                    unflushed.extend(self.settle_original(key, &folder, from, to, after)?);
+                }
+                for folder in self.folders(key, to)? {
+                    self.settle_withdrawn(key, &folder, from, to)?;
                 }
                 self.drop_part(key, to)?;
             }
@@ -170,7 +194,7 @@ impl Journal<'_> {
                     unflushed.extend(self.settle_new(&left, trash)?);
                 }
             }
-            Record::Folder { from, to, item } => folder::go_on(self, from, to, item),
+            Record::Folder { from, to, item } => folder::go_back(self, key, from, to, item)?,
         }
         self.end(key)?;
         Ok(unflushed)
@@ -178,7 +202,7 @@ impl Journal<'_> {
 
     /// The folder in which a record's internal names are, with its path: the one of `path`, or wherever
     /// somebody has moved it since. Only then the tree is searched.
-    fn folders(&self, key: u64, path: &str) -> Result<Vec<(OwnedFd, String)>> {
+    pub(super) fn folders(&self, key: u64, path: &str) -> Result<Vec<(OwnedFd, String)>> {
         let (parent, _) = split(path);
         match open_dir_below(self.root.fd(), parent) {
             Ok(dir) => Ok(vec![(dir, parent.to_owned())]),
@@ -219,26 +243,66 @@ impl Journal<'_> {
         Ok(())
     }
 
-    /// An original that was out of sight: gone if its copy has the new name, else back.
+    /// An original that was out of sight has its name back, so that everything is as it was recorded
+    /// last. What comes into the trash or out of the stage by a killed process stays there.
     fn settle_original(
         &self,
         key: u64,
         (dir, folder): &(OwnedFd, String),
         from: &str,
         to: &str,
+        after: After<'_>,
     ) -> Result<Option<OwnedFd>> {
         let (away, name) = (away_name(key), split(from).1);
         let hidden = Place { dir, name: &away, path: folder::join(folder, &away) };
         if !is_there(&hidden)? {
             return Ok(None);
         }
+        let was_killed = matches!(after, After::Kill(_));
+        let has_arrived = was_killed && self.has_equal(&hidden, to)?;
+        let goes_on = has_arrived && (is_control(from) || is_control(to));
         // Its own name is there as well where a link stands for half a rename.
-        if self.has_equal(&hidden, to)? || self.has_equal(&hidden, &folder::join(folder, name))? {
+        if goes_on || self.has_equal(&hidden, &folder::join(folder, name))? {
             self.remove(&hidden)?;
-        } else {
-            self.give_name(key, &hidden, name)?;
+            return Ok(Some(dup(dir)?));
         }
+        if has_arrived {
+            self.withdraw(key, to)?;
+        }
+        self.give_name(key, &hidden, name)?;
+        flush_one(dir, self.root.fd())
+            .map_err(|errno| failure("give its name back to", from, errno))?;
         Ok(Some(dup(dir)?))
+    }
+
+    /// The copy of an original that gets its name back loses its own.
+    fn withdraw(&self, key: u64, to: &str) -> Result<()> {
+        for (dir, _) in self.folders(key, to)? {
+            match rename_noreplace(&dir, split(to).1, &dir, &staged_name(key)) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failure("take the name from", to, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy without a name goes, unless somebody has written to it: then it has its name again.
+    fn settle_withdrawn(
+        &self,
+        key: u64,
+        (dir, folder): &(OwnedFd, String),
+        from: &str,
+        to: &str,
+    ) -> Result<()> {
+        let withdrawn = staged_name(key);
+        let copy = Place { dir, name: &withdrawn, path: folder::join(folder, &withdrawn) };
+        if !is_there(&copy)? {
+            return Ok(());
+        }
+        if self.has_equal(&copy, from)? || self.has_equal(&copy, to)? {
+            return self.remove(&copy);
+        }
+        self.give_name(key, &copy, split(to).1)
     }
 
     /// The old version, where two names could not be exchanged at once.
@@ -362,6 +426,11 @@ fn is_there(place: &Place<'_>) -> Result<bool> {
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(failure("look at", &place.path, errno)),
     }
+}
+
+/// Whether a path leads into the control folder, where no user looks for a file.
+fn is_control(path: &str) -> bool {
+    path.split('/').next() == Some(CONTROL_DIR)
 }
 
 fn record_name(key: u64) -> String {

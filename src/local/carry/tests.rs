@@ -300,11 +300,14 @@ fn a_kill_while_what_a_kill_left_is_tidied_up_loses_nothing_either() {
     }
 }
 
+/// Tells whether it wrote.
+type Edit = fn(&Path) -> bool;
+
 // ED-04, EE-04: an editor that saves at any moment. Not on disks with neither flags nor links, where
 // `rename_plainly` says what may happen.
 #[test]
 fn an_edit_before_any_call_is_kept() {
-    let edits: [(&str, fn(&Path) -> bool); 2] = [
+    let edits: [(&str, Edit); 2] = [
         ("edit", |at| {
             let new = at.with_extension("tmp");
             std_fs::write(&new, "edit").and_then(|()| std_fs::rename(&new, at)).is_ok()
