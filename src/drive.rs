@@ -44,7 +44,8 @@ pub struct World {
     pub executor: Arc<Executor>,
 }
 
-/// Deals with what a killed process left in the stages, before anything is looked at.
+/// Deals with what a killed process left in the stages, before anything is looked at. An error comes
+/// with its side.
 pub async fn tidy(
     world: &World,
     install_id: &str,
@@ -53,21 +54,7 @@ pub async fn tidy(
 ) -> Result<(), (Side, ListError)> {
     let local = tidy_local(world, install_id, intents, parts).await;
     local.map_err(|error| (Side::Local, error))?;
-    for intent in intents {
-        if let Ok(trace) = serde_json::from_str(&intent.job) {
-            let remote = tidy_remote(world, &trace).await;
-            remote.map_err(|error| (Side::Remote, error))?;
-        }
-    }
-    Ok(())
-}
-
-async fn tidy_remote(world: &World, trace: &Trace) -> Result<(), ListError> {
-    finish_swap(world, trace).await?;
-    if matches!(trace, Trace::Upload { .. }) {
-        world.remote.clear_stage().await?;
-    }
-    Ok(())
+    tidy_remote(world, intents).await.map_err(|error| (Side::Remote, error))
 }
 
 async fn tidy_local(
@@ -92,6 +79,19 @@ async fn tidy_local(
                 }
             }
         }
+    }
+    Ok(())
+}
+
+async fn tidy_remote(world: &World, intents: &[Intent]) -> Result<(), ListError> {
+    for intent in intents {
+        if let Ok(trace) = serde_json::from_str(&intent.job) {
+            finish_swap(world, &trace).await?;
+        }
+    }
+    // Moves and deletions may have left something there as well as uploads.
+    if !intents.is_empty() {
+        world.remote.clear_stage().await?;
     }
     Ok(())
 }

@@ -12,10 +12,11 @@ use crate::drive::{self, Driver, Observer, World};
 use crate::engine::{Engine, Fatal, ListError, Settings, Summary, kept_parts};
 use crate::exec::meter::Meter;
 use crate::exec::{Executor, Lanes};
-use crate::local::LocalFs;
+
 use crate::local::facts::{DiskFacts, StampRule};
+use crate::local::{FsError, LocalFs};
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode};
-use crate::remote::{ErrorKind, NameRules, Remote};
+use crate::remote::{ErrorKind, NameRules, Remote, RemoteError};
 use crate::store::{Found, HeldState, NewHeld, Store, StoreError};
 use crate::tree::{Side, Trees};
 
@@ -69,7 +70,7 @@ impl From<Fatal> for RunError {
         match error {
             Fatal::RootLost { side, message } => RunError::Halted { side, message },
             Fatal::Auth { message } => RunError::Auth { message },
-            Fatal::Unavailable { message } => RunError::Unavailable { message },
+            Fatal::Unavailable { side, message } => unavailable(side, &message),
             Fatal::Store(_) | Fatal::Stuck => RunError::Fatal(error),
         }
     }
@@ -295,18 +296,18 @@ async fn check_roots(
     conduct: Conduct,
 ) -> Result<Agreed, RunError> {
     let now = sides.clock.now();
-    let local = sides.local.identity().await.map_err(|e| side_error(Side::Local, e.into()))?;
+    let local_error = |e: FsError| side_error(Side::Local, e.into());
+    let remote_error = |e: RemoteError| side_error(Side::Remote, e.into());
+    let local = sides.local.identity().await.map_err(local_error)?;
     let local = match (local, store.meta("root_id")?, conduct) {
         (None, None, Conduct::Act) => {
-            let claimed = sides.local.claim(fresh_id).await;
-            claimed.map_err(|e| side_error(Side::Local, e.into()))?;
+            sides.local.claim(fresh_id).await.map_err(local_error)?;
             Some(fresh_id.to_owned())
         }
         (id, _, _) => id,
     };
     if store.meta("account_key")?.is_none() && conduct == Conduct::Act {
-        let claimed = sides.remote.claim(fresh_id).await;
-        claimed.map_err(|e| side_error(Side::Remote, e.into()))?;
+        sides.remote.claim(fresh_id).await.map_err(remote_error)?;
     }
     let account = account(sides).await?;
     let checks = [(Side::Local, "root_id", local), (Side::Remote, "account_key", account)];
@@ -360,12 +361,17 @@ fn halt(store: &mut Store, side: Side, now: Timestamp) -> Result<bool, RunError>
     Ok(false)
 }
 
+/// What stopped the run on a side, said with the side where the kind does not.
 fn side_error(side: Side, error: ListError) -> RunError {
     match error {
         ListError::RootLost(message) => RunError::Halted { side, message },
         ListError::Auth(message) => RunError::Auth { message },
-        ListError::Transient(message) => RunError::Unavailable { message },
+        ListError::Transient(message) => unavailable(side, &message),
         ListError::Denied(message) => RunError::Side { side, message },
         ListError::Gone => RunError::Side { side, message: "the folder is gone".to_owned() },
     }
+}
+
+fn unavailable(side: Side, message: &str) -> RunError {
+    RunError::Unavailable { message: format!("{side}: {message}") }
 }

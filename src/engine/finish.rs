@@ -7,7 +7,9 @@ use crate::clock::Timestamp;
 use crate::plan::conflict_name::is_copy;
 use crate::plan::{Action, Why};
 use crate::store::{LOCAL_KEEPS_NAME, NewHistory};
-use crate::tree::{Content, Digest, Entry, Facet, Name, NodeId, Placement, RelPath, Rev, Side};
+use crate::tree::{
+    Content, Digest, Entry, Facet, ItemId, Name, NodeId, Placement, RelPath, Rev, Side,
+};
 
 /// The rule by which a version of that side was set aside, as it is recorded.
 pub(super) fn both_edited(loser: Side) -> &'static str {
@@ -67,7 +69,11 @@ impl Engine {
             }
             (Action::Move { to }, Outcome::Placed(entry)) => {
                 if let Some(content) = self.content_of(side, node) {
+                    let is_copy = content == Content::Dir && self.is_other_item(side, node, &entry);
                     self.adopt(side, node, to, content, entry);
+                    if is_copy {
+                        self.look_at(side, node);
+                    }
                 }
             }
             (Action::Park, Outcome::Placed(entry)) => self.park(side, node, entry),
@@ -119,6 +125,15 @@ impl Engine {
             }
         }
         self.trees.settle(node);
+    }
+
+    /// A disk that refuses to rename a folder has its items moved one by one: all of them are others.
+    fn is_other_item(&self, side: Side, node: NodeId, entry: &Entry) -> bool {
+        let is_on_disk = match entry.item {
+            ItemId::Inode { .. } => true,
+            ItemId::Key(_) | ItemId::Unproven => false,
+        };
+        is_on_disk && self.trees.facet(side, node).is_some_and(|facet| facet.item != entry.item)
     }
 
     fn content_of(&self, side: Side, node: NodeId) -> Option<Content> {

@@ -266,6 +266,10 @@ impl Engine {
                 look.want(node);
             }
             (None, Some(_)) => look.replaced_folders.push((dir, entry)),
+            // Perhaps a copy of a folder that was being moved there.
+            (None, None) if self.moving.values().any(|to| *to == at) => {
+                look.replaced_folders.push((dir, entry));
+            }
             (None, None) => {
                 let node = self.trees.create(Kind::Dir);
                 look.place(node, dir, entry);

@@ -188,6 +188,11 @@ impl From<Failure> for ListError {
 }
 
 impl Failure {
+    /// For people: with the side that failed.
+    pub fn told(&self) -> String {
+        format!("{}: {}", self.side, self.message)
+    }
+
     /// Whether a later try of the same download may go on with what has arrived.
     pub fn leaves_part(&self) -> bool {
         let may_pass = match self.kind {

@@ -94,8 +94,8 @@ pub enum Fatal {
     RootLost { side: Side, message: String },
     #[error("{message}")]
     Auth { message: String },
-    #[error("the remote cannot be reached: {message}")]
-    Unavailable { message: String },
+    #[error("the {side} side cannot be reached: {message}")]
+    Unavailable { side: Side, message: String },
     /// A mistake of ours: something is left to do, and nothing can be done.
     #[error("the plan leads nowhere; nothing was lost. Please report this with the output of -vv")]
     Stuck,

@@ -215,6 +215,12 @@ impl Engine {
             return;
         };
         let at = facet.at();
+        // Where the other side is as it was, the item was moved here by somebody else: the operation
+        // was only to repeat that there, and has not.
+        let other = self.trees.facet(side.other(), node);
+        if at == to && other.is_some_and(|other| *other.at() == base.at) {
+            return;
+        }
         let parent_first = at.parent == to.parent && at.name == base.at.name;
         let name_first = at.parent == base.at.parent && at.name == to.name;
         if (parent_first || name_first) && *at != base.at {

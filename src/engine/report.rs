@@ -312,7 +312,7 @@ impl Engine {
             .map(|(node, trouble)| FailureRow {
                 path: self.trees.display_path(*node).to_string(),
                 kind: trouble.op.to_owned(),
-                message: trouble.failure.message.clone(),
+                message: trouble.told(),
                 attempts: trouble.attempts,
                 retry_at: trouble.retry_at,
             })
@@ -322,7 +322,7 @@ impl Engine {
                 rows.push(FailureRow {
                     path: self.trees.path(*side, *node).unwrap_or_default().to_string(),
                     kind: "list".to_owned(),
-                    message: message.clone(),
+                    message: format!("{side}: {message}"),
                     attempts: 1,
                     retry_at: None,
                 });

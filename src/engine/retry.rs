@@ -29,6 +29,13 @@ pub(super) struct Trouble {
     pub(super) op: &'static str,
 }
 
+impl Trouble {
+    /// For people. What was not even tried is no side's fault.
+    pub(super) fn told(&self) -> String {
+        if self.attempts == 0 { self.failure.message.clone() } else { self.failure.told() }
+    }
+}
+
 impl Engine {
     pub(super) fn take_failure(&mut self, flight: &Flight, failure: Failure) -> Result<(), Fatal> {
         let node = flight.op.node;
@@ -107,7 +114,7 @@ impl Engine {
             _ => None,
         };
         report.result = OpResult::Failed;
-        report.error = Some(failure.message.clone());
+        report.error = Some(failure.told());
         self.publish(flight, report);
         let attempts = self.attempts.get(&op.node).copied().unwrap_or(1);
         let op_word = self.op_kind(op).as_str();
@@ -191,7 +198,7 @@ impl Engine {
             return Ok(());
         }
         if dir == NodeId::ROOT {
-            return Err(Fatal::Unavailable { message });
+            return Err(Fatal::Unavailable { side: look.side, message });
         }
         self.blind.insert((look.side, dir), Problem::Unlisted(message));
         Ok(())

@@ -164,7 +164,8 @@ async fn flush_distinct(
     join_all(each).await.into_iter().flatten().collect()
 }
 
-fn flush_one(item: &OwnedFd, root: &OwnedFd) -> rustix::io::Result<()> {
+/// Makes one file or folder durable, at once. `root` is any folder of the file system.
+pub(super) fn flush_one(item: &OwnedFd, root: &OwnedFd) -> rustix::io::Result<()> {
     match fs::fsync(item) {
         // A folder that may not be read is open for use only.
         Err(Errno::BADF) => fs::syncfs(root),

@@ -2,7 +2,9 @@
 //!
 //! Owns the exchange of a new version for an old one. The displaced file is looked at only after the
 //! exchange, when nobody can swap it any more: the expected one goes to the trash, any other one is
-//! an edit of the last moment and gets a name of its own. Never unlinks anything.
+//! an edit of the last moment and gets a name of its own. Where the disk refuses to exchange a file
+//! of the stage for one of that folder, a copy of it is brought into the folder first. Never unlinks
+//! anything but what was staged and is in place.
 
 use std::os::fd::OwnedFd;
 
@@ -10,13 +12,17 @@ use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Statx,
 use rustix::io::Errno;
 
 use super::access::adopt;
-use super::look::{Seen, kind_of, look};
-use super::rename::rename_noreplace;
+use super::attributes::pass_on_extended;
+use super::calls;
+use super::carry::{self, Brought, Place, witness};
+use super::look::{kind_of, look};
+use super::rename::{lacks_flags, rename_noreplace};
 use super::root::{Root, Spot, changed, failure};
 use super::stage::{Stage, Unflushed, exchange_name, sealed_name};
 use super::trash::{Placed, Trash};
 use super::{FsError, FsErrorKind, Installed, Result, Sealed};
-use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
+use crate::tree::path::CONTROL_DIR;
+use crate::tree::{Entry, Name, RelPath, Stamp};
 
 /// How many names are tried for a displaced file.
 const ASIDE_TRIES: u32 = 1000;
@@ -26,12 +32,43 @@ const NAME_BYTES_MAX: usize = 255;
 /// One installation under way: its place was looked at, and may be something else by now.
 pub(super) struct Looked<'a> {
     root: &'a Root,
-    stage: OwnedFd,
-    /// The sealed file's name in the stage.
-    staged: String,
-    sealed: &'a Sealed,
+    stage: &'a Stage,
+    /// Where the new version waits: the stage, or the folder of the place.
+    held: Held,
     spot: Spot,
     over: Stamp,
+}
+
+/// A file under an internal name, and afterwards what it was exchanged for.
+struct Held {
+    dir: OwnedFd,
+    /// The folder's path, from the root.
+    folder: String,
+    name: String,
+    /// Takes the old version for a moment where two names cannot be exchanged at once.
+    waiting: String,
+    /// Of the new version.
+    stamp: Stamp,
+    /// Its inode number; good for as long as this process lives.
+    number: u64,
+}
+
+impl Held {
+    fn place(&self) -> Place<'_> {
+        let path = match self.folder.as_str() {
+            "" => self.name.clone(),
+            folder => format!("{folder}/{}", self.name),
+        };
+        Place { dir: &self.dir, name: &self.name, path }
+    }
+}
+
+/// Why the new version is not in place.
+#[derive(Debug)]
+pub(super) enum Unswapped {
+    /// The disk does not rename between the two folders. Nothing has happened.
+    Crosses,
+    Failed(FsError),
 }
 
 impl Stage {
@@ -61,17 +98,23 @@ impl Stage {
         let spot = root.spot(at, "install")?;
         let staged = sealed_name(sealed.key, sealed.number);
         adopt(&stage, &staged, &spot.dir, root.new_file_mode(), root.umask());
-        rename_noreplace(&stage, &staged, &spot.dir, spot.name.as_str())
-            .map_err(|errno| failure("install", at, errno))?;
-        let entry = witness(root, &spot, sealed);
+        let stamp = match rename_noreplace(&stage, &staged, &spot.dir, spot.name.as_str()) {
+            Ok(()) => sealed.stamp.clone(),
+            Err(Errno::XDEV) => {
+                let (from, to) = (self.place(&stage, &staged), Place::of(&spot));
+                carry::file(root, self, &from, Some(&sealed.stamp), &to)?
+            }
+            Err(errno) => return Err(failure("install", at, errno)),
+        };
+        let entry = witness(root, &spot, &stamp);
         Ok((Installed::Clean(entry), vec![spot.dir]))
     }
 
     /// `Changed` unless `over` is at the place.
     pub(super) fn look<'a>(
-        &self,
+        &'a self,
         root: &'a Root,
-        sealed: &'a Sealed,
+        sealed: &Sealed,
         at: &RelPath,
         over: &Stamp,
     ) -> Result<Looked<'a>> {
@@ -84,11 +127,19 @@ impl Stage {
         if kind_of(&old) != FileType::RegularFile {
             return Err(changed(at));
         }
-        let staged = exchange_name(sealed.key, sealed.number, over);
+        let staged = exchange_name(sealed, sealed.number, over);
         let waiting = sealed_name(sealed.key, sealed.number);
         rename_noreplace(&stage, &waiting, &stage, &staged)
             .map_err(|errno| failure("replace", at, errno))?;
-        let looked = Looked { root, stage, staged, sealed, spot, over: over.clone() };
+        let held = Held {
+            dir: stage,
+            folder: format!("{CONTROL_DIR}/{}", self.folder),
+            name: staged,
+            waiting: exchange_name(sealed, 0, over),
+            stamp: sealed.stamp.clone(),
+            number: sealed.number,
+        };
+        let looked = Looked { root, stage: self, held, spot, over: over.clone() };
         looked.inherit(&old);
         Ok(looked)
     }
@@ -96,14 +147,49 @@ impl Stage {
 
 impl Looked<'_> {
     pub(super) fn replace(self, trash: &Trash, aside: &RelPath) -> Result<Unflushed<Installed>> {
-        self.swap()?;
-        // From here on the stage holds what was displaced.
+        match self.swap() {
+            Ok(()) => self.judge(trash, aside),
+            Err(Unswapped::Crosses) => self.replace_across(trash, aside),
+            Err(Unswapped::Failed(e)) => Err(e),
+        }
+    }
+
+    /// The same with a copy of the staged file, which is in the folder of the place.
+    fn replace_across(self, trash: &Trash, aside: &RelPath) -> Result<Unflushed<Installed>> {
+        let Looked { root, stage, held, spot, over } = self;
+        let dir = rustix::io::fcntl_dupfd_cloexec(&spot.dir, 0)
+            .map_err(|errno| failure("replace", &spot.path, errno))?;
+        let brought = Brought::bring(root, stage, &held.place(), &Place::of(&spot), &over)?;
+        let copy = Held {
+            dir,
+            folder: spot.path.parent().unwrap_or_default().as_str().to_owned(),
+            name: brought.staged_name(),
+            waiting: brought.waiting_name(),
+            stamp: brought.stamp.clone(),
+            number: brought.number,
+        };
+        let beside = Looked { root, stage, held: copy, spot, over };
+        let outcome = match beside.swap() {
+            Ok(()) => beside.judge(trash, aside),
+            Err(unswapped) => Err(unswapped.into_error(&beside.spot.path)),
+        };
+        let settled = brought.end(trash);
+        let (installed, mut unflushed) = outcome?;
+        // If one of these fails, it is for the next start.
+        unflushed.extend(settled.unwrap_or_default());
+        let _ = calls::unlinkat(&held.dir, &held.name, AtFlags::empty());
+        Ok((installed, unflushed))
+    }
+
+    /// The new version is in place, and what it displaced is held.
+    fn judge(self, trash: &Trash, aside: &RelPath) -> Result<Unflushed<Installed>> {
         if !self.displaced_is_expected() {
             let (kept_as, dir) = self.keep_aside(aside).map_err(|e| self.swap_back(aside, e))?;
             let entry = self.witness();
             return Ok((Installed::DisplacedEdit { entry, kept_as }, vec![self.spot.dir, dir]));
         }
-        match trash.put(self.root, &self.stage, &self.staged, &self.spot.path) {
+        let held = self.held.place();
+        match trash.put(self.root, Some(self.stage), &held, None, &self.spot.path) {
             Ok(placed) => {
                 let entry = self.witness();
                 let mut unflushed = vec![self.spot.dir];
@@ -117,57 +203,40 @@ impl Looked<'_> {
     /// The new version is to be owned and accessed like the old one, as far as we may say so. It
     /// never gets more than permission bits: no setuid, no capabilities.
     fn inherit(&self, old: &Statx) {
-        let Ok(new) = look(&self.stage, &self.staged) else { return };
-        let (stage, staged) = (&self.stage, self.staged.as_str());
+        let (dir, name) = (&self.held.dir, self.held.name.as_str());
+        let Ok(new) = look(dir, name) else { return };
         if (new.stx_uid, new.stx_gid) != (old.stx_uid, old.stx_gid) {
             let (user, group) = (Uid::from_raw(old.stx_uid), Gid::from_raw(old.stx_gid));
             let nofollow = AtFlags::SYMLINK_NOFOLLOW;
             // A common user may give a file to a group of theirs, but not to another user.
-            if fs::chownat(stage, staged, Some(user), Some(group), nofollow).is_err() {
-                let _ = fs::chownat(stage, staged, None, Some(group), nofollow);
+            if fs::chownat(dir, name, Some(user), Some(group), nofollow).is_err() {
+                let _ = fs::chownat(dir, name, None, Some(group), nofollow);
             }
         }
         let mode = Mode::from_raw_mode(u32::from(old.stx_mode) & 0o777);
         // File systems without modes refuse this, and have nothing to inherit.
-        let _ = fs::chmodat(stage, staged, mode, AtFlags::empty());
-        let _ = self.inherit_attributes();
+        let _ = fs::chmodat(dir, name, mode, AtFlags::empty());
+        let _ = self.inherit_extended();
     }
 
-    /// Extended attributes that users set, and the access list.
-    fn inherit_attributes(&self) -> rustix::io::Result<()> {
+    fn inherit_extended(&self) -> rustix::io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let old = fs::openat(&self.spot.dir, self.spot.name.as_str(), flags, Mode::empty())?;
-        let mut names = vec![0; fs::flistxattr_query(&old)?];
-        if names.is_empty() {
-            return Ok(());
-        }
-        let new = fs::openat(&self.stage, self.staged.as_str(), flags, Mode::empty())?;
-        let length = fs::flistxattr(&old, &mut names)?;
-        for name in names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()) {
-            if name.starts_with(b"user.") || name == b"system.posix_acl_access" {
-                let mut value = vec![0; fs::fgetxattr_query(&old, name)?];
-                let length = fs::fgetxattr(&old, name, &mut value)?;
-                fs::fsetxattr(&new, name, &value[..length], fs::XattrFlags::empty())?;
-            }
-        }
-        Ok(())
+        let new = fs::openat(&self.held.dir, self.held.name.as_str(), flags, Mode::empty())?;
+        pass_on_extended(old, new)
     }
 
-    /// Puts the staged file where the old one is, and the old one where the staged file was.
-    pub(super) fn swap(&self) -> Result<()> {
-        let name = self.spot.name.as_str();
-        match fs::renameat_with(
-            &self.stage,
-            &self.staged,
-            &self.spot.dir,
-            name,
-            RenameFlags::EXCHANGE,
-        ) {
+    /// Puts the held file where the old one is, and the old one where the held file was.
+    pub(super) fn swap(&self) -> std::result::Result<(), Unswapped> {
+        let (held, spot) = (&self.held, &self.spot);
+        let (name, exchange) = (spot.name.as_str(), RenameFlags::EXCHANGE);
+        match calls::renameat_with(&held.dir, &held.name, &spot.dir, name, exchange) {
             Ok(()) => Ok(()),
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.swap_in_steps(),
-            // The staged file is where it was put, so the old one must be gone.
-            Err(Errno::NOENT) => Err(changed(&self.spot.path)),
-            Err(errno) => Err(failure("replace", &self.spot.path, errno)),
+            Err(errno) if lacks_flags(errno) => self.swap_in_steps(),
+            Err(Errno::XDEV) => Err(Unswapped::Crosses),
+            // The held file is where it was put, so the old one must be gone.
+            Err(Errno::NOENT) => Err(Unswapped::Failed(changed(&spot.path))),
+            Err(errno) => Err(Unswapped::Failed(failure("replace", &spot.path, errno))),
         }
     }
 
@@ -175,25 +244,26 @@ impl Looked<'_> {
     ///
     /// RACE: between the first two steps nothing has the name. A program that looks just then finds
     /// no file; one that creates a file just then keeps it, and the new version stays staged.
-    pub(super) fn swap_in_steps(&self) -> Result<()> {
-        let (key, name) = (self.sealed.key, self.spot.name.as_str());
-        // No file has inode 0, so a kill here leaves what counts as displaced.
-        let waiting = sealed_name(key, 0);
-        let fail = |errno| failure("replace", &self.spot.path, errno);
-        rename_noreplace(&self.spot.dir, name, &self.stage, &waiting).map_err(fail)?;
-        match rename_noreplace(&self.stage, &self.staged, &self.spot.dir, name) {
-            Ok(()) => {
-                rename_noreplace(&self.stage, &waiting, &self.stage, &self.staged).map_err(fail)
-            }
+    pub(super) fn swap_in_steps(&self) -> std::result::Result<(), Unswapped> {
+        let (Held { dir, name: held, waiting, .. }, spot) = (&self.held, &self.spot);
+        let name = spot.name.as_str();
+        let fail = |errno| Unswapped::Failed(failure("replace", &spot.path, errno));
+        match rename_noreplace(&spot.dir, name, dir, waiting) {
+            Err(Errno::XDEV) => return Err(Unswapped::Crosses),
+            other => other.map_err(fail)?,
+        }
+        match rename_noreplace(dir, held, &spot.dir, name) {
+            Ok(()) => rename_noreplace(dir, waiting, dir, held).map_err(fail),
             Err(errno) => {
-                rename_noreplace(&self.stage, &waiting, &self.spot.dir, name).map_err(fail)?;
-                Err(if errno == Errno::EXIST { changed(&self.spot.path) } else { fail(errno) })
+                rename_noreplace(dir, waiting, &spot.dir, name).map_err(fail)?;
+                let is_taken = errno == Errno::EXIST;
+                Err(if is_taken { Unswapped::Failed(changed(&spot.path)) } else { fail(errno) })
             }
         }
     }
 
     fn displaced_is_expected(&self) -> bool {
-        look(&self.stage, &self.staged).is_ok_and(|stat| {
+        look(&self.held.dir, &self.held.name).is_ok_and(|stat| {
             let is_file = kind_of(&stat) == FileType::RegularFile;
             is_file && self.over.is_renamed(&self.root.stamp(&stat))
         })
@@ -202,11 +272,12 @@ impl Looked<'_> {
     /// Undoes the exchange because of `error`, which comes back. If the new version was itself
     /// replaced meanwhile, that edit is kept beside.
     fn swap_back(&self, aside: &RelPath, error: FsError) -> FsError {
-        if let Err(e) = self.swap() {
-            return FsError::new(error.kind, format!("{error}; and then: {e}"));
+        if let Err(unswapped) = self.swap() {
+            let then = unswapped.into_error(&self.spot.path);
+            return FsError::new(error.kind, format!("{error}; and then: {then}"));
         }
-        let ours =
-            look(&self.stage, &self.staged).is_ok_and(|stat| stat.stx_ino == self.sealed.number);
+        let ours = look(&self.held.dir, &self.held.name)
+            .is_ok_and(|stat| stat.stx_ino == self.held.number);
         if ours {
             return error;
         }
@@ -227,38 +298,29 @@ impl Looked<'_> {
                 1 => spot.name.clone(),
                 _ => marked(&spot.name, &format!("-{number}")),
             };
-            match rename_noreplace(&self.stage, &self.staged, &spot.dir, name.as_str()) {
-                Ok(()) => {
-                    let parent = aside.parent().unwrap_or_default();
-                    return Ok((parent.join(&name), spot.dir));
-                }
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failure("keep a displaced edit as", aside, errno)),
+            let path = aside.parent().unwrap_or_default().join(&name);
+            let to = Place { dir: &spot.dir, name: name.as_str(), path: path.as_str().to_owned() };
+            let verb = "keep a displaced edit as";
+            match carry::rename(self.root, self.stage, &self.held.place(), &to, verb) {
+                Ok(()) => return Ok((path, spot.dir)),
+                Err(e) if e.kind == FsErrorKind::Occupied => {}
+                Err(e) => return Err(e),
             }
         }
         Err(failure("keep a displaced edit as", aside, Errno::EXIST))
     }
 
     pub(super) fn witness(&self) -> Entry {
-        witness(self.root, &self.spot, self.sealed)
+        witness(self.root, &self.spot, &self.held.stamp)
     }
 }
 
-/// The new version as it is under its name. If somebody already wrote to it, that must not be taken
-/// for what was staged: the next listing then shows a difference.
-fn witness(root: &Root, spot: &Spot, sealed: &Sealed) -> Entry {
-    let (name, stamp) = (&spot.name, &sealed.stamp);
-    let now = look(&spot.dir, name.as_str()).map(|stat| root.see(&spot.dir, name.clone(), &stat));
-    match now {
-        Ok(Seen::Entry(entry)) if stamp.is_renamed(&entry.stamp()) => entry,
-        Ok(_) | Err(_) => Entry {
-            name: name.clone(),
-            kind: Kind::File,
-            size: stamp.size,
-            hash: None,
-            item: stamp.item.clone(),
-            rev: stamp.rev.clone(),
-        },
+impl Unswapped {
+    fn into_error(self, path: &RelPath) -> FsError {
+        match self {
+            Unswapped::Crosses => failure("replace", path, Errno::XDEV),
+            Unswapped::Failed(e) => e,
+        }
     }
 }
 

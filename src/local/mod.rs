@@ -4,6 +4,9 @@
 //! what to sync.
 
 mod access;
+pub(crate) mod attributes;
+mod calls;
+mod carry;
 pub mod facts;
 pub mod flush;
 pub mod ignore;

@@ -15,6 +15,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::access::{Shared, Sharing};
+use super::carry::{self, Place};
 use super::facts::DiskFacts;
 use super::flush::Flusher;
 use super::look::{kind_of, look};
@@ -114,7 +115,10 @@ impl OsFs {
     /// made. `Occupied` if something is there.
     pub async fn restore_trashed(&self, stored: &RelPath, to: Option<&RelPath>) -> Result<RelPath> {
         let (stored, to) = (stored.clone(), to.cloned());
-        change(&self.disk, move |disk| disk.trash.restore(&disk.root, &stored, to.as_ref())).await
+        change(&self.disk, move |disk| {
+            disk.trash.restore(&disk.root, &disk.stage, &stored, to.as_ref())
+        })
+        .await
     }
 
     /// Removes everything in the trash, for good. How many files that were.
@@ -279,13 +283,15 @@ impl Disk {
         self.root.walk(&sign, OFlags::PATH).is_ok()
     }
 
+    /// `journal` is for a disk that does not rename between the two folders; the same for `trash`.
     pub(crate) fn rename(
         &self,
         from: &RelPath,
         to: &RelPath,
         expected: &Stamp,
+        journal: Option<&Stage>,
     ) -> Result<Unflushed<Entry>> {
-        let (entry, folders) = self.root.rename(from, to, expected)?;
+        let (entry, folders) = self.root.rename(from, to, expected, journal)?;
         Ok((entry, folders.into()))
     }
 
@@ -338,7 +344,12 @@ impl Disk {
         Ok((total.saturating_sub(stat.f_bfree.saturating_mul(stat.f_frsize)), total))
     }
 
-    pub(crate) fn trash(&self, path: &RelPath, expected: &Stamp) -> Result<Unflushed<()>> {
+    pub(crate) fn trash(
+        &self,
+        path: &RelPath,
+        expected: &Stamp,
+        journal: Option<&Stage>,
+    ) -> Result<Unflushed<()>> {
         let looked = self.root.spot(path, "trash").and_then(|spot| {
             let stat = self.root.expect(&spot, expected)?;
             Ok((spot, stat))
@@ -347,16 +358,22 @@ impl Disk {
             Err(e) if e.kind == FsErrorKind::NotFound => Ok(((), Vec::new())),
             Err(e) => Err(e),
             Ok((_, stat)) if kind_of(&stat) != FileType::RegularFile => Err(changed(path)),
-            Ok((spot, _)) => self.trash_looked(spot, expected),
+            Ok((spot, _)) => self.trash_looked(spot, expected, journal),
         }
     }
 
     /// The part of `trash` after the look: what is there may be something else by now.
-    pub(super) fn trash_looked(&self, spot: Spot, expected: &Stamp) -> Result<Unflushed<()>> {
-        let placed = self.trash.put(&self.root, &spot.dir, spot.name.as_str(), &spot.path)?;
+    pub(super) fn trash_looked(
+        &self,
+        spot: Spot,
+        expected: &Stamp,
+        journal: Option<&Stage>,
+    ) -> Result<Unflushed<()>> {
+        let from = Place::of(&spot);
+        let placed = self.trash.put(&self.root, journal, &from, Some(expected), &spot.path)?;
         let Some(placed) = placed else { return Ok(((), Vec::new())) };
-        let moved = look(&placed.dir, &placed.name);
-        if !moved.is_ok_and(|stat| expected.is_renamed(&self.root.stamp(&stat))) {
+        let is_expected = |stat| expected.is_renamed(&self.root.stamp(&stat));
+        if !placed.carried && !look(&placed.dir, &placed.name).is_ok_and(is_expected) {
             return Err(untrash(&placed.dir, &placed.name, &spot));
         }
         let mut unflushed = placed.into_unflushed();
@@ -481,7 +498,12 @@ impl LocalFs for OsFs {
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>> {
-        visit(&self.disk, |disk| disk.stage.leftovers(&disk.root)).await
+        // Files that were on their way between two folders come first: some are staged ones.
+        change(&self.disk, |disk| {
+            let unflushed = carry::recover(&disk.root, &disk.stage, &disk.trash)?;
+            Ok((disk.stage.leftovers(&disk.root)?, unflushed))
+        })
+        .await
     }
 
     async fn restore(&self, key: StageKey, to: &RelPath) -> Result<()> {
@@ -497,12 +519,12 @@ impl LocalFs for OsFs {
 
     async fn rename(&self, from: &RelPath, to: &RelPath, expected: &Stamp) -> Result<Entry> {
         let (from, to, expected) = (from.clone(), to.clone(), expected.clone());
-        change(&self.disk, move |disk| disk.rename(&from, &to, &expected)).await
+        change(&self.disk, move |disk| disk.rename(&from, &to, &expected, Some(&disk.stage))).await
     }
 
     async fn trash(&self, path: &RelPath, expected: &Stamp) -> Result<()> {
         let (path, expected) = (path.clone(), expected.clone());
-        change(&self.disk, move |disk| disk.trash(&path, &expected)).await
+        change(&self.disk, move |disk| disk.trash(&path, &expected, Some(&disk.stage))).await
     }
 
     async fn remove_dir(&self, path: &RelPath) -> Result<()> {

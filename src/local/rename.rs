@@ -1,18 +1,23 @@
 //! Giving, taking and changing names, never at the cost of another item.
 //!
 //! Owns the renames that refuse to replace and what is done where the system has none, and the
-//! folders that are made and removed. Knows nothing about stage or trash.
+//! folders that are made and removed. Where the disk refuses to rename between two folders, `carry`
+//! does it.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, FileType, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, RenameFlags, Statx};
 use rustix::io::Errno;
 
 use super::access::new_dir_mode;
-use super::look::{Seen, kind_of, look};
+use super::calls;
+use super::carry;
+use super::look::{Seen, kind_of, look, time_of};
 use super::root::{Root, Spot, changed, device, failure, refusal};
+use super::stage::Stage;
 use super::{FsError, FsErrorKind, Result, SkipReason};
 use crate::tree::names::NameRules;
+use crate::tree::path::PARK_PREFIX;
 use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
 
 impl Root {
@@ -59,17 +64,18 @@ impl Root {
     }
 
     /// Moves without replacing; moved back if it was not the expected version. Returns the folders
-    /// to make durable.
+    /// to make durable. `journal` is for a disk that does not rename between the two folders.
     pub(super) fn rename(
         &self,
         from: &RelPath,
         to: &RelPath,
         expected: &Stamp,
+        journal: Option<&Stage>,
     ) -> Result<(Entry, [OwnedFd; 2])> {
         let source = self.spot(from, "rename")?;
         self.expect(&source, expected)?;
         let target = self.spot(to, "rename to")?;
-        self.rename_looked(source, target, expected)
+        self.rename_looked(source, target, expected, journal)
     }
 
     /// The part of `rename` after the look: what is there may be something else by now.
@@ -78,12 +84,20 @@ impl Root {
         source: Spot,
         target: Spot,
         expected: &Stamp,
+        journal: Option<&Stage>,
     ) -> Result<(Entry, [OwnedFd; 2])> {
-        rename_noreplace(&source.dir, source.name.as_str(), &target.dir, target.name.as_str())
-            .map_err(|errno| {
+        let (from, to) = (source.name.as_str(), target.name.as_str());
+        match (rename_noreplace(&source.dir, from, &target.dir, to), journal) {
+            (Ok(()), _) => {}
+            (Err(Errno::XDEV), Some(journal)) => {
+                let entry = carry::relocate(self, journal, &source, &target, expected)?;
+                return Ok((entry, [source.dir, target.dir]));
+            }
+            (Err(errno), _) => {
                 let (from, to) = (&source.path, &target.path);
-                failure("rename", format!("{from} to {to}"), errno)
-            })?;
+                return Err(failure("rename", format!("{from} to {to}"), errno));
+            }
+        }
         let there = look(&target.dir, target.name.as_str());
         match there.map(|stat| self.see(&target.dir, target.name.clone(), &stat)) {
             Ok(Seen::Entry(entry)) if expected.is_renamed(&entry.stamp()) => {
@@ -128,15 +142,33 @@ pub(super) fn rename_noreplace(
     to_dir: impl AsFd,
     to: &str,
 ) -> rustix::io::Result<()> {
-    match fs::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rename_plainly(from_dir, from, to_dir, to)
-        }
+    match calls::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
+        Err(errno) if lacks_flags(errno) => rename_plainly(from_dir, from, to_dir, to),
         Err(Errno::EXIST) if is_respelling(&from_dir, from, &to_dir, to) => {
-            fs::renameat(from_dir, from, to_dir, to)
+            respell(from_dir, from, to_dir, to)
         }
         other => other,
     }
+}
+
+/// Changes how a name is spelled where both spellings are one name: through a third one, because some
+/// disks take the direct way for no change at all. What a kill leaves under that name is known as an
+/// item that was parked.
+fn respell(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> rustix::io::Result<()> {
+    let key = getrandom::u64().map_err(|_| Errno::IO)?;
+    let parked = format!("{PARK_PREFIX}{key:x}");
+    rename_noreplace(&from_dir, from, &from_dir, &parked)?;
+    let done = rename_noreplace(&from_dir, &parked, to_dir, to);
+    if done.is_err() {
+        // If this fails too, the next sync gives the item a name again.
+        let _ = rename_noreplace(&from_dir, &parked, &from_dir, from);
+    }
+    done
+}
+
+/// Whether a rename with flags was refused because the disk does not know them.
+pub(super) fn lacks_flags(errno: Errno) -> bool {
+    matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }
 
 /// Where the system cannot refuse to replace: a hard link does, for files.
@@ -146,8 +178,8 @@ pub(super) fn rename_plainly(
     to_dir: impl AsFd,
     to: &str,
 ) -> rustix::io::Result<()> {
-    match fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty()) {
-        Ok(()) => return fs::unlinkat(from_dir, from, AtFlags::empty()),
+    match calls::linkat(&from_dir, from, &to_dir, to) {
+        Ok(()) => return unlink_other(from_dir, from, to_dir, to),
         Err(Errno::EXIST) if !is_respelling(&from_dir, from, &to_dir, to) => {
             return Err(Errno::EXIST);
         }
@@ -159,9 +191,34 @@ pub(super) fn rename_plainly(
     // systems with neither RENAME_NOREPLACE nor hard links.
     match look(&to_dir, to) {
         Ok(_) if !is_respelling(&from_dir, from, &to_dir, to) => Err(Errno::EXIST),
-        Ok(_) | Err(Errno::NOENT) => fs::renameat(from_dir, from, to_dir, to),
+        Ok(_) => respell(from_dir, from, to_dir, to),
+        Err(Errno::NOENT) => calls::renameat(from_dir, from, to_dir, to),
         Err(errno) => Err(errno),
     }
+}
+
+/// Takes the old name from a file that has the new one as well. If the old name is another file's by
+/// now, it was given after the move, and stays.
+///
+/// RACE: a file that is given the name right between the look and the removal is removed. Only on file
+/// systems without RENAME_NOREPLACE.
+fn unlink_other(
+    from_dir: impl AsFd,
+    from: &str,
+    to_dir: impl AsFd,
+    to: &str,
+) -> rustix::io::Result<()> {
+    match (look(&from_dir, from), look(to_dir, to)) {
+        (Ok(a), Ok(b)) if !is_one_file(&a, &b) => Ok(()),
+        (Err(Errno::NOENT), _) => Ok(()),
+        _ => calls::unlink_linked(from_dir, from),
+    }
+}
+
+/// Whether two names are two links to one file. Some disks give each path a number of its own.
+fn is_one_file(one: &Statx, other: &Statx) -> bool {
+    let version = |stat: &Statx| (stat.stx_size, time_of(stat.stx_mtime), stat.stx_nlink);
+    one.stx_ino == other.stx_ino || version(one) == version(other)
 }
 
 /// Whether both names lead to the same item, because the file system does not tell them apart.

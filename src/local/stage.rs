@@ -1,8 +1,10 @@
 //! The stage: where files are written before anybody sees them.
 //!
 //! Owns the names in `.foldsync/stage`. A file being written is `KEY.part`; a complete one is
-//! `KEY.INODE`, so that a file with another inode under such a name is known, without any record, to
-//! be one that was displaced. While it is exchanged, the name also tells the version it replaces. Never unlinks a file that a user wrote.
+//! `KEY.INODE`. While it is exchanged, its name also tells both versions, so that what a kill leaves
+//! under it is known without any record to be the new version, the old one, or an edit that was
+//! displaced; also on a disk that gives other inode numbers after a remount. Never unlinks a file that
+//! a user wrote.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,16 +12,17 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx, Timespec};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx};
 use rustix::io::Errno;
 
+use super::attributes::{set_mode, set_modified};
+use super::carry::{self, Place};
 use super::look::{kind_of, look, stat_of, time_of};
-use super::rename::rename_noreplace;
 use super::root::{Root, failure};
 use super::trash::{Placed, Trash};
 use super::{FsError, FsErrorKind, Leftover, Result, Sealed, StageKey};
-use crate::tree::file_time;
-use crate::tree::{HashAlgo, Hasher, ItemId, Name, RelPath, Rev, Stamp};
+use crate::tree::path::CONTROL_DIR;
+use crate::tree::{HashAlgo, Hasher, ItemId, Name, RelPath, Stamp};
 
 /// Written bytes that may wait for a flush while a file grows, and when it is complete. More would
 /// make a shared flush slow for everybody.
@@ -54,16 +57,21 @@ pub(super) fn sealed_name(key: StageKey, inode: u64) -> String {
     format!("{}.{inode}", key.0)
 }
 
-/// The name while the file is exchanged for the version `over`, so that a kill right after the
-/// exchange leaves the old version under a name that says that it is only that.
-pub(super) fn exchange_name(key: StageKey, inode: u64, over: &Stamp) -> String {
-    let sealed = sealed_name(key, inode);
-    match (&over.item, &over.rev) {
-        (ItemId::Inode { ino, .. }, Rev::Stat { mtime_ns, .. }) => {
-            format!("{sealed}.{ino}.{mtime_ns}.{}", over.size)
-        }
-        _ => sealed,
-    }
+/// The name while the file is exchanged for the version `over`, so that a kill right after the exchange
+/// leaves the old version under a name that says that it is only that. It tells both versions, because
+/// numbers may be others after a remount. `number` is that of the sealed file, or 0 (no file has that)
+/// for the place where the old version waits while two names cannot be exchanged at once.
+pub(super) fn exchange_name(sealed: &Sealed, number: u64, over: &Stamp) -> String {
+    let old_number = match over.item {
+        ItemId::Inode { ino, .. } => ino.to_string(),
+        ItemId::Key(_) | ItemId::Unproven => "any".to_owned(),
+    };
+    let name = sealed_name(sealed.key, number);
+    format!("{name}.{old_number}.{}.{}", version_name(over), version_name(&sealed.stamp))
+}
+
+fn version_name(stamp: &Stamp) -> String {
+    format!("{}.{}", stamp.rev.modified().unwrap_or_default(), stamp.size)
 }
 
 /// What a file in the stage is.
@@ -84,23 +92,52 @@ struct StagedFile {
 }
 
 impl StagedFile {
-    /// `None` for a name that is not one of the stage's.
-    fn judge(name: &str, stat: &Statx) -> Option<StagedFile> {
+    /// `None` for a name that is not one of the stage's. `numbers_last`: whether the number in the name
+    /// is still that of the file.
+    fn judge(name: &str, stat: &Statx, numbers_last: bool) -> Option<StagedFile> {
         let mut parts = name.split('.');
         let key = StageKey(parts.next()?.parse().ok()?);
-        let inode = parts.next()?;
-        let over: Vec<&str> = parts.collect();
-        let mtime_ns = time_of(stat.stx_mtime);
-        let is_over = over.as_slice()
-            == [stat.stx_ino.to_string(), mtime_ns.to_string(), stat.stx_size.to_string()];
-        let what = match inode {
-            "part" => Staged::Ours,
-            inode if inode.parse::<u64>().ok()? == stat.stx_ino => Staged::Ours,
-            _ if is_over => Staged::Replaced,
+        let number = parts.next()?;
+        let versions: Vec<&str> = parts.collect();
+        let what = match (number, versions.as_slice()) {
+            // Only what is exchanged for something is ever another file than the one that we wrote.
+            ("part", _) => Staged::Ours,
+            (_, []) if number.parse::<u64>().ok()? > 0 && numbers_last => {
+                Staged::by_number(number, stat)
+            }
+            (_, []) if number.parse::<u64>().ok()? > 0 => Staged::Ours,
+            (_, [old_number, old_time, old_size, new @ ..]) => {
+                let is_old = is_version(&[*old_time, *old_size], stat)
+                    && (!numbers_last || is_number(old_number, stat) || *old_number == "any");
+                let is_new = is_version(new, stat);
+                match (numbers_last && is_number(number, stat), is_old) {
+                    (true, _) => Staged::Ours,
+                    (false, true) => Staged::Replaced,
+                    // The new version, most likely: the trash takes it, in case it is not.
+                    (false, false) if !numbers_last && is_new => Staged::Replaced,
+                    (false, false) => Staged::Displaced,
+                }
+            }
             _ => Staged::Displaced,
         };
         Some(StagedFile { name: name.to_owned(), key, what })
     }
+}
+
+impl Staged {
+    /// A name without versions, as it is sealed. Earlier builds exchanged files under such a name.
+    fn by_number(number: &str, stat: &Statx) -> Staged {
+        if is_number(number, stat) { Staged::Ours } else { Staged::Displaced }
+    }
+}
+
+fn is_number(number: &str, stat: &Statx) -> bool {
+    number == stat.stx_ino.to_string()
+}
+
+/// Whether the file has that time and size.
+fn is_version(version: &[&str], stat: &Statx) -> bool {
+    version == [time_of(stat.stx_mtime).to_string(), stat.stx_size.to_string()]
 }
 
 // ---- writing -----------------------------------------------------------------------------------
@@ -184,15 +221,13 @@ impl Part {
         Ok(())
     }
 
-    /// Ends writing. A small file is not durable yet: it comes back for that.
+    /// Ends writing. A small file is not durable yet: it comes back for that. What the disk does not
+    /// keep of mode and time is left out.
     pub(super) fn seal(self, root: &Root, mtime: Option<i64>) -> Result<Unflushed<Sealed>> {
         let fail = |errno| failure("seal", part_name(self.key), errno);
-        fs::fchmod(&self.file, root.new_file_mode()).map_err(fail)?;
+        set_mode(&self.file, root.new_file_mode()).map_err(fail)?;
         if let Some(mtime) = mtime {
-            let (tv_sec, tv_nsec) = file_time::unpack(mtime);
-            let at = Timespec { tv_sec, tv_nsec };
-            let times = fs::Timestamps { last_access: at, last_modification: at };
-            fs::futimens(&self.file, &times).map_err(fail)?;
+            set_modified(&self.file, mtime).map_err(fail)?;
         }
         let alone = self.unflushed > SHARED_FLUSH_BYTES_MAX;
         if alone {
@@ -223,13 +258,13 @@ impl Part {
 // ---- cleaning up -------------------------------------------------------------------------------
 
 impl Stage {
-    fn files(&self, dir: &OwnedFd) -> rustix::io::Result<Vec<StagedFile>> {
+    fn files(&self, root: &Root, dir: &OwnedFd) -> rustix::io::Result<Vec<StagedFile>> {
         let mut files = Vec::new();
         for item in fs::Dir::read_from(dir)? {
             let item = item?;
             let Ok(name) = item.file_name().to_str() else { continue };
             match look(dir.as_fd(), name) {
-                Ok(stat) => files.extend(StagedFile::judge(name, &stat)),
+                Ok(stat) => files.extend(StagedFile::judge(name, &stat, root.numbers_last())),
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno),
             }
@@ -240,7 +275,8 @@ impl Stage {
     /// All files, or those of one key, with the folder that they are in.
     fn find(&self, root: &Root, key: Option<StageKey>) -> Result<(OwnedFd, Vec<StagedFile>)> {
         let dir = root.control(&self.folder)?;
-        let mut files = self.files(&dir).map_err(|errno| failure("read", "the stage", errno))?;
+        let mut files =
+            self.files(root, &dir).map_err(|errno| failure("read", "the stage", errno))?;
         files.retain(|file| key.is_none_or(|key| file.key == key));
         Ok((dir, files))
     }
@@ -258,7 +294,7 @@ impl Stage {
         for file in &files {
             match file.what {
                 Staged::Ours => remove(&dir, file)?,
-                Staged::Replaced => unflushed.extend(save(root, trash, &dir, file)?),
+                Staged::Replaced => unflushed.extend(self.save(root, trash, &dir, file)?),
                 Staged::Displaced => {}
             }
         }
@@ -294,25 +330,43 @@ impl Stage {
             return Err(FsError::new(FsErrorKind::NotFound, context));
         };
         let spot = root.spot(to, "restore")?;
-        rename_noreplace(&dir, &file.name, &spot.dir, spot.name.as_str())
-            .map_err(|errno| failure("restore", to, errno))?;
+        let from = self.place(&dir, &file.name);
+        carry::rename(root, self, &from, &Place::of(&spot), "restore")?;
         Ok(spot.dir)
+    }
+
+    pub(super) fn place<'a>(&self, dir: &'a OwnedFd, name: &'a str) -> Place<'a> {
+        Place { dir, name, path: format!("{CONTROL_DIR}/{}/{name}", self.folder) }
     }
 
     /// Removes what was staged and saves everything else into the trash: for a stage whose records
     /// are lost.
     pub(crate) fn clear(&self, root: &Root, trash: &Trash) -> Result<Vec<OwnedFd>> {
+        let mut unflushed = carry::recover(root, self, trash)?;
         let (dir, files) = self.find(root, None)?;
-        let mut unflushed = Vec::new();
         for file in &files {
             match file.what {
                 Staged::Ours => remove(&dir, file)?,
                 Staged::Replaced | Staged::Displaced => {
-                    unflushed.extend(save(root, trash, &dir, file)?);
+                    unflushed.extend(self.save(root, trash, &dir, file)?);
                 }
             }
         }
         Ok(unflushed)
+    }
+
+    /// Moves a file that is not ours into the trash; the path that it had is not known any more.
+    fn save(
+        &self,
+        root: &Root,
+        trash: &Trash,
+        dir: &OwnedFd,
+        file: &StagedFile,
+    ) -> Result<Vec<OwnedFd>> {
+        let name = Name::new(&format!("displaced-{}", file.key.0)).expect("digits and letters");
+        let (from, original) = (self.place(dir, &file.name), RelPath::root().join(&name));
+        let placed = trash.put(root, Some(self), &from, None, &original)?;
+        Ok(placed.map_or_else(Vec::new, Placed::into_unflushed))
     }
 }
 
@@ -321,11 +375,4 @@ fn remove(dir: &OwnedFd, file: &StagedFile) -> Result<()> {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(failure("discard", &file.name, errno)),
     }
-}
-
-/// Moves a file that is not ours into the trash; the path that it had is not known any more.
-fn save(root: &Root, trash: &Trash, dir: &OwnedFd, file: &StagedFile) -> Result<Vec<OwnedFd>> {
-    let name = Name::new(&format!("displaced-{}", file.key.0)).expect("digits and letters");
-    let placed = trash.put(root, dir, &file.name, &RelPath::root().join(&name))?;
-    Ok(placed.map_or_else(Vec::new, Placed::into_unflushed))
 }

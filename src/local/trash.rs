@@ -1,8 +1,9 @@
 //! The trash: `.foldsync/trash/<YYYYMMDDTHHMMSSZ-N>/<original path>`.
 //!
 //! Owns what a sync removed or replaced until it is restored or has aged out. Files come in by
-//! rename only, so a program that still writes to one writes into the trash. Nothing outside of the
-//! trash is ever removed here, and no link is followed.
+//! rename, so a program that still writes to one writes into the trash; where the disk refuses that
+//! rename, they are carried in. Nothing outside of the trash is ever removed here, and no link is
+//! followed.
 //!
 //! A second version of a path in the same run folder gets a `~2` after its name; a name that itself
 //! ends like that gets `~1`, so that the original name is always the one without the last suffix.
@@ -18,12 +19,16 @@ use std::time::Duration;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::carry::{self, Place};
+use super::flush::flush_one;
 use super::look::{kind_of, look};
 use super::rename::rename_noreplace;
 use super::root::{Root, error_kind, failure, open_dir_below};
+use super::stage::Stage;
 use super::{FsError, FsErrorKind, Result};
 use crate::clock::{Clock, Timestamp};
-use crate::tree::{Name, RelPath};
+use crate::tree::path::CONTROL_DIR;
+use crate::tree::{Name, RelPath, Stamp};
 use ageing::{Aged, Ledger, Reading};
 
 pub use ageing::ClockJump;
@@ -71,12 +76,15 @@ impl Trash {
 
     // ---- in ----------------------------------------------------------------------------------
 
-    /// Moves a file in, under the path it had. `None` if the file is not there; never `NotFound`.
+    /// Moves a file in, under the path it had. `None` if the file is not there; never `NotFound`. Where
+    /// it cannot be renamed in, it is carried in if there is a `journal` for that, and only if it is
+    /// the `expected` version; one that was renamed in is still to be judged.
     pub(super) fn put(
         &self,
         root: &Root,
-        from_dir: &OwnedFd,
-        from: &str,
+        journal: Option<&Stage>,
+        from: &Place<'_>,
+        expected: Option<&Stamp>,
         original: &RelPath,
     ) -> Result<Option<Placed>> {
         let trash = root.control(TRASH)?;
@@ -84,26 +92,31 @@ impl Trash {
             let why = std::io::Error::from(errno);
             let context = format!("move {original} to the trash: {why}");
             // Whatever is missing, it is not the file.
-            let kind = match error_kind(errno) {
-                FsErrorKind::NotFound | FsErrorKind::Occupied => FsErrorKind::Io,
-                kind => kind,
-            };
-            FsError::new(kind, context)
+            let kind = error_kind(errno);
+            FsError::new(if is_elsewhere(kind) { FsErrorKind::Io } else { kind }, context)
         };
         let mut stale: Option<String> = None;
         for _ in 0..4 {
             let label = self.current(&trash, stale.take()).map_err(fail)?;
-            match place_in(&trash, &label, from_dir, from, original) {
-                Ok(placed) => return Ok(Some(placed)),
-                Err(Errno::NOENT) if look(from_dir, from).err() == Some(Errno::NOENT) => {
-                    return Ok(None);
+            let moved = place_in(&trash, &label, from.dir, from.name, original);
+            match (moved, journal) {
+                (Ok(placed), _) => return Ok(Some(placed)),
+                (Err(Errno::NOENT), _) if is_gone(from) => return Ok(None),
+                (Err(Errno::XDEV), Some(stage)) => {
+                    return match carry_in(root, stage, &trash, &label, from, expected, original) {
+                        Err(e) if e.kind == FsErrorKind::NotFound && is_gone(from) => Ok(None),
+                        Err(e) if is_elsewhere(e.kind) => {
+                            Err(FsError::new(FsErrorKind::Io, e.context))
+                        }
+                        other => other.map(Some),
+                    };
                 }
                 // The run folder was emptied under us, holds a file where a folder is needed, or
                 // the name is too long for another suffix: a new run folder takes it.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::EXIST) => {
+                (Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::EXIST), _) => {
                     stale = Some(label);
                 }
-                Err(errno) => return Err(fail(errno)),
+                (Err(errno), _) => return Err(fail(errno)),
             }
         }
         Err(fail(Errno::NAMETOOLONG))
@@ -159,6 +172,7 @@ impl Trash {
     pub(super) fn restore(
         &self,
         root: &Root,
+        stage: &Stage,
         stored: &RelPath,
         to: Option<&RelPath>,
     ) -> Result<(RelPath, Vec<OwnedFd>)> {
@@ -179,8 +193,9 @@ impl Trash {
         }
         let mut unflushed = create_parents(root, &to)?;
         let spot = root.spot(&to, "restore")?;
-        rename_noreplace(&dir, name.as_str(), &spot.dir, spot.name.as_str())
-            .map_err(|errno| failure("restore", &to, errno))?;
+        let path = format!("{CONTROL_DIR}/{TRASH}/{stored}");
+        let from = Place { dir: &dir, name: name.as_str(), path };
+        carry::rename(root, stage, &from, &Place::of(&spot), "restore")?;
         unflushed.extend([spot.dir, dir]);
         Ok((to, unflushed))
     }
@@ -271,10 +286,21 @@ fn write_ledger(dir: &OwnedFd, name: &str, ledger: &Ledger) -> Result<()> {
     fs::renameat(dir, &new, dir, name).map_err(|errno| fail(errno.into()))
 }
 
+fn is_gone(file: &Place<'_>) -> bool {
+    look(file.dir, file.name).err() == Some(Errno::NOENT)
+}
+
+/// Kinds that a caller would take for something about its own item.
+fn is_elsewhere(kind: FsErrorKind) -> bool {
+    matches!(kind, FsErrorKind::NotFound | FsErrorKind::Occupied)
+}
+
 /// Where a file went.
 pub(crate) struct Placed {
     pub(super) dir: OwnedFd,
     pub(super) name: String,
+    /// It is a copy of the expected version, whose original is gone.
+    pub(super) carried: bool,
     /// Folders in which a folder was made.
     made_in: Vec<OwnedFd>,
 }
@@ -297,19 +323,57 @@ fn place_in(
 ) -> rustix::io::Result<Placed> {
     let Some((parent, name)) = original.split_last() else { return Err(Errno::INVAL) };
     let (dir, made_in) = create_folders(trash, label, &parent)?;
-    let first = if split_version(name.as_str()).is_some() { 1 } else { 0 };
-    for version in (first..TRIES).filter(|v| first == 1 || *v != 1) {
-        let stored = match version {
-            0 => name.as_str().to_owned(),
-            _ => format!("{name}~{version}"),
-        };
+    for stored in stored_names(&name) {
         match rename_noreplace(from_dir, from, &dir, &stored) {
-            Ok(()) => return Ok(Placed { dir, name: stored, made_in }),
+            Ok(()) => return Ok(Placed { dir, name: stored, carried: false, made_in }),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
     }
     Err(Errno::EXIST)
+}
+
+/// `place_in` where the disk does not rename into the trash.
+fn carry_in(
+    root: &Root,
+    stage: &Stage,
+    trash: &OwnedFd,
+    label: &str,
+    from: &Place<'_>,
+    expected: Option<&Stamp>,
+    original: &RelPath,
+) -> Result<Placed> {
+    let fail = |errno| failure("move to the trash", original, errno);
+    let (parent, name) = original.split_last().ok_or_else(|| fail(Errno::INVAL))?;
+    let (dir, made_in) = create_folders(trash, label, &parent).map_err(fail)?;
+    // The original is removed before anybody else could do this.
+    for folder in &made_in {
+        flush_one(folder, root.fd()).map_err(fail)?;
+    }
+    flush_one(trash, root.fd()).map_err(fail)?;
+    let run = match parent.is_root() {
+        true => format!("{CONTROL_DIR}/{TRASH}/{label}"),
+        false => format!("{CONTROL_DIR}/{TRASH}/{label}/{parent}"),
+    };
+    for stored in stored_names(&name) {
+        let to = Place { dir: &dir, name: &stored, path: format!("{run}/{stored}") };
+        match carry::file(root, stage, from, expected, &to) {
+            Ok(_) => return Ok(Placed { dir, name: stored, carried: true, made_in }),
+            Err(e) if e.kind == FsErrorKind::Occupied => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(fail(Errno::EXIST))
+}
+
+/// The names under which a file may be kept, in the order in which they are tried.
+fn stored_names(name: &Name) -> impl Iterator<Item = String> {
+    let first = if split_version(name.as_str()).is_some() { 1 } else { 0 };
+    let versions = (first..TRIES).filter(move |v| first == 1 || *v != 1);
+    versions.map(move |version| match version {
+        0 => name.as_str().to_owned(),
+        _ => format!("{name}~{version}"),
+    })
 }
 
 /// Opens the folder for a path in a run folder, making what is missing. The folders in which

@@ -124,6 +124,11 @@ impl DirRemote {
         Ok(Arc::clone(&own.stage))
     }
 
+    /// Where moves are recorded that the disk refuses. Those that it does not refuse need none.
+    async fn journal(&self) -> Option<Arc<Stage>> {
+        self.own_stage().await.ok()
+    }
+
     fn uploads(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Upload>> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -414,17 +419,19 @@ impl Remote for DirRemote {
     ) -> Result<Entry> {
         let (from, expected) = (target.path.clone(), expected.clone());
         let (parent, to) = (parent.clone(), parent.path.join(name));
+        let journal = self.journal().await;
         self.act(move |disk| {
             expect_folder(disk, &parent)?;
-            disk.rename(&from, &to, &expected)
+            disk.rename(&from, &to, &expected, journal.as_deref())
         })
         .await
     }
 
     async fn delete(&self, target: &Locator, expected: &Stamp) -> Result<()> {
         let (target, expected) = (target.clone(), expected.clone());
+        let journal = self.journal().await;
         self.act(move |disk| match target.kind {
-            Kind::File => disk.trash(&target.path, &expected),
+            Kind::File => disk.trash(&target.path, &expected, journal.as_deref()),
             Kind::Dir => disk.remove_expected_dir(&target.path, &expected),
         })
         .await

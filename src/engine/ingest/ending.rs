@@ -72,6 +72,7 @@ impl Engine {
             let stood = self
                 .trees
                 .occupant(look.side, &at)
+                .or_else(|| self.carried_to(look, &at, Kind::Dir))
                 .filter(|node| !look.placed.contains_key(node) && !self.moved_away.contains(node));
             let node = stood.unwrap_or_else(|| self.trees.create(Kind::Dir));
             look.place(node, dir, entry);
@@ -205,12 +206,31 @@ impl Engine {
 
     fn place_replaced_file(&mut self, look: &mut Look, dir: NodeId, entry: &Entry) -> bool {
         let at = Placement { parent: dir, name: entry.name.clone() };
-        let Some(node) = self.trees.occupant(look.side, &at) else { return false };
+        let occupant = self.trees.occupant(look.side, &at);
+        let Some(node) = occupant.or_else(|| self.carried_to(look, &at, Kind::File)) else {
+            return false;
+        };
         if self.trees.kind(node) != Kind::File || look.placed.contains_key(&node) {
             return false;
         }
         look.place(node, dir, entry.clone());
         true
+    }
+
+    /// The node that an operation was moving to a place, and whose outcome nobody could record, if its
+    /// item is gone: a disk that refuses to rename between folders has it copied. What the copy holds
+    /// is read anew.
+    fn carried_to(&self, look: &Look, at: &Placement, kind: Kind) -> Option<NodeId> {
+        let is_carried = |node: &NodeId| {
+            let facet = self.trees.facet(look.side, *node);
+            facet.is_some_and(|facet| {
+                let is_gone =
+                    look.missing.contains(node) || look.gone.contains(&facet.physical().parent);
+                matches!(facet.item, ItemId::Inode { .. }) && is_gone
+            })
+        };
+        let mut moving = self.moving.iter().filter(|(_, to)| *to == at).map(|(node, _)| *node);
+        moving.find(|node| self.trees.kind(*node) == kind && is_carried(node))
     }
 
     /// Changes the trees by what the look found, all at once.

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::{COARSE_NS, Changes, DiskFacts, Marker, Numbers, Spelling, Stamps, file_system};
 use crate::clock::{Clock, Timestamp};
 use crate::local::Result;
+use crate::local::attributes::is_refused;
 use crate::local::look::{look, stat_of, time_of};
 use crate::local::os::MARKER;
 use crate::local::root::{Root, device, failure};
@@ -179,7 +180,7 @@ impl Bench<'_> {
     fn sets_times(&self) -> rustix::io::Result<bool> {
         let file = self.create("times")?;
         let times = Timestamps { last_access: ODD_TIME, last_modification: ODD_TIME };
-        refused(fs::futimens(&file, &times))
+        is_done(fs::futimens(&file, &times))
     }
 
     /// How far a stamp that was given just now is away from our clock; 0 if the grain of the stamps
@@ -283,7 +284,7 @@ impl Bench<'_> {
     fn keeps_modes(&self) -> rustix::io::Result<bool> {
         let file = self.create("mode")?;
         let wanted = Mode::RUSR | Mode::WUSR | Mode::RGRP;
-        if !refused(fs::fchmod(&file, wanted))? {
+        if !is_done(fs::fchmod(&file, wanted))? {
             return Ok(false);
         }
         let mode = Mode::from_raw_mode(u32::from(stat_of(&file)?.stx_mode) & 0o777);
@@ -293,7 +294,7 @@ impl Bench<'_> {
     fn renames(&self, name: &str, flags: RenameFlags) -> rustix::io::Result<bool> {
         self.create(name)?;
         let to = format!("{name}-there");
-        refused(fs::renameat_with(&self.dir, name, &self.dir, &to, flags))
+        is_done(fs::renameat_with(&self.dir, name, &self.dir, &to, flags))
     }
 
     fn exchanges(&self) -> rustix::io::Result<bool> {
@@ -304,7 +305,7 @@ impl Bench<'_> {
     fn links(&self) -> rustix::io::Result<bool> {
         self.create("link")?;
         let dir = self.dir.as_fd();
-        refused(fs::linkat(dir, "link", dir, "link-there", AtFlags::empty()))
+        is_done(fs::linkat(dir, "link", dir, "link-there", AtFlags::empty()))
     }
 }
 
@@ -340,17 +341,10 @@ fn known<T>(tried: rustix::io::Result<T>) -> Known<T> {
 }
 
 /// Whether a change was made, or refused because the disk has no such thing.
-fn refused(done: rustix::io::Result<()>) -> rustix::io::Result<bool> {
+fn is_done(done: rustix::io::Result<()>) -> rustix::io::Result<bool> {
     match done {
         Ok(()) => Ok(true),
-        Err(
-            Errno::PERM
-            | Errno::ACCESS
-            | Errno::INVAL
-            | Errno::NOSYS
-            | Errno::OPNOTSUPP
-            | Errno::MLINK,
-        ) => Ok(false),
+        Err(errno) if is_refused(errno) || errno == Errno::MLINK => Ok(false),
         Err(errno) => Err(errno),
     }
 }
