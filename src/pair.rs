@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
 use crate::drive::{self, Driver, Observer, World};
-use crate::engine::{Engine, Fatal, ListError, Settings, Summary, kept_parts};
+use crate::engine::{Engine, Fatal, ListError, MODE, Settings, Summary, kept_parts};
 use crate::exec::meter::Meter;
 use crate::exec::{Executor, Lanes};
 use crate::local::LocalFs;
@@ -86,6 +86,8 @@ pub struct RunReport {
     pub summary: Summary,
     /// Set if the state database was damaged and is kept under this path: this run was a merge.
     pub set_aside: Option<PathBuf>,
+    /// What people must know of how this run went about its work.
+    pub notice: Option<String>,
     /// Sent to the remote, in this process.
     pub requests: u64,
 }
@@ -112,7 +114,7 @@ pub async fn run(
     let mut started = start(settings, database, sides, fresh_id, conduct).await?;
     let summary = drive::run_once(&mut started.driver, observer, interrupt).await?;
     let requests = sides.remote.requests();
-    Ok(RunReport { summary, set_aside: started.set_aside, requests })
+    Ok(RunReport { summary, set_aside: started.set_aside, notice: started.notice, requests })
 }
 
 /// A pair that is ready to be driven.
@@ -120,6 +122,8 @@ pub struct Started {
     pub driver: Driver,
     /// See `RunReport`.
     pub set_aside: Option<PathBuf>,
+    /// See `RunReport`.
+    pub notice: Option<String>,
 }
 
 /// Opens the state, checks both roots, and tidies up after a killed process.
@@ -156,17 +160,27 @@ pub async fn start(
         let (intents, parts) = (store.intents()?, kept_parts(&store)?);
         drive::tidy(&world, &install_id, &intents, &parts).await.map_err(side_error)?;
     }
-    let engine_settings = engine_settings(settings, sides, conduct);
+    let mode_before = mode_before(&mut store, settings.mode)?;
+    let engine_settings = engine_settings(settings, sides, conduct, mode_before.is_some());
     let now = sides.clock.now();
     let engine = Engine::new(engine_settings, store, trees, install_id, now)?;
     let set_aside = match found {
         Found::SetAside(path) => Some(path),
         Found::Existing | Found::New => None,
     };
-    Ok(Started { driver: Driver::new(engine, world, notes), set_aside })
+    let notice = mode_before.map(|before| {
+        let now = settings.mode.word();
+        format!("the mode was {before} and is {now}: this run merges, and deletes nothing")
+    });
+    Ok(Started { driver: Driver::new(engine, world, notes), set_aside, notice })
 }
 
-fn engine_settings(settings: &PairSettings, sides: &Sides, conduct: Conduct) -> Settings {
+fn engine_settings(
+    settings: &PairSettings,
+    sides: &Sides,
+    conduct: Conduct,
+    mode_changed: bool,
+) -> Settings {
     let capabilities = sides.remote.capabilities();
     Settings {
         mode: settings.mode,
@@ -182,6 +196,8 @@ fn engine_settings(settings: &PairSettings, sides: &Sides, conduct: Conduct) -> 
         in_flight_max: 256,
         settle: settings.settle,
         pretend: conduct == Conduct::Pretend,
+        stages_on_remote: capabilities.swaps_names(),
+        mode_changed,
     }
 }
 
@@ -204,6 +220,19 @@ fn forget(store: Store, database: &Path, conduct: Conduct) -> Result<(Store, Tre
             Ok((store, trees))
         }
         Conduct::Pretend => Ok(Store::open_copy(Path::new(""))?),
+    }
+}
+
+/// The mode in which the pair was kept before, if that was another one. What is only on one side is
+/// then no proof that the other one deleted it.
+fn mode_before(store: &mut Store, mode: Mode) -> Result<Option<String>, RunError> {
+    match store.meta(MODE)? {
+        Some(known) if known == mode.word() => Ok(None),
+        Some(known) => Ok(Some(known)),
+        None => {
+            store.write(|tx| tx.set_meta(MODE, mode.word()))?;
+            Ok(None)
+        }
     }
 }
 

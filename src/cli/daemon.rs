@@ -293,7 +293,7 @@ fn record(pair: &Pair, status: &PairStatus, summary: Option<Summary>) {
         (Some(summary), success) => {
             let all_done = matches!(exit_of(&summary), Exit::InSync | Exit::Remaining);
             let complete = success.filter(|_| all_done);
-            let report = RunReport { summary, set_aside: None, requests };
+            let report = RunReport { summary, set_aside: None, notice: None, requests };
             (Ok(report), complete.map_or_else(|| SystemClock.now(), |moment| moment.0))
         }
         // Nothing was done since the run before.

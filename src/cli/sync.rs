@@ -200,6 +200,9 @@ async fn run_pair(
             super::context::shown(path)
         ));
     }
+    if let Some(notice) = &report.notice {
+        say(format!("foldsync: {}: {notice}", pair.name()));
+    }
     sums.add(&report.summary, report.requests);
     if !show.json {
         lines::summary_text(out, pair, &report.summary, tense, begun.elapsed());

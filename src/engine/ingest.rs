@@ -12,8 +12,9 @@ use super::look::{Extent, Look};
 use super::{Engine, Problem};
 use crate::local::{Listing, SkipReason, Skipped};
 use crate::remote::Locator;
-use crate::tree::path::{INTERNAL_PREFIX, PARK_PREFIX, REPLACED_SUFFIX};
-use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, RelPath, Rev, Side};
+use crate::tree::{
+    Entry, Facet, InternalName, ItemId, Kind, Name, NodeId, Placement, RelPath, Rev, Side,
+};
 
 /// Folders above one another. Paths that long cannot be opened on any system.
 const PATH_DEPTH_MAX: usize = 100_000;
@@ -38,6 +39,7 @@ impl Engine {
         look.read.insert(dir, (since, listing.entries.len()));
         let side = look.side;
         self.set_duplicates_aside(side, dir, &mut listing);
+        self.set_reserved_names_aside(side, &mut listing);
         self.note_set_aside(side, &listing);
         let path = self.path_in_look(&look, dir);
         self.see_ignore_file(side, &path, listing.ignore_file.as_deref());
@@ -45,6 +47,7 @@ impl Engine {
         self.blind.remove(&(side, dir));
         self.unmask_children(side, dir);
         self.see_skipped(side, dir, &path, &listing.skipped);
+        self.note_left_out(side, dir, &path, &listing);
 
         let unsteady = listing.unsteady;
         let found = self.compare(side, dir, &path, listing);
@@ -295,13 +298,15 @@ impl Engine {
 
 /// Uploads under way, ours or another device's: not content yet.
 fn is_staged(name: &Name) -> bool {
-    name.as_str().starts_with(INTERNAL_PREFIX) && !name.as_str().starts_with(PARK_PREFIX)
+    name.internal().is_some_and(InternalName::is_in_transit)
 }
 
 /// What a parked item, or an old version that made room for a new one, is marked with.
-fn parked_key(name: &Name) -> Option<&str> {
-    let set_aside = || name.as_str().strip_prefix(INTERNAL_PREFIX)?.strip_suffix(REPLACED_SUFFIX);
-    name.as_str().strip_prefix(PARK_PREFIX).or_else(set_aside)
+fn parked_key(name: &Name) -> Option<u64> {
+    match name.internal()? {
+        InternalName::Parked(key) | InternalName::Replaced(key) => Some(key),
+        InternalName::Staged(_) | InternalName::Scratch => None,
+    }
 }
 
 fn is_same_item(facet: &Facet, kind: Kind, entry: &Entry) -> bool {

@@ -163,6 +163,7 @@ impl Engine {
         self.attempts.clear();
         self.changes.clear();
         self.not_empty.clear();
+        self.left_out.begin_cycle();
         self.full = [false, false];
         self.torn_looks = [0, 0];
         for side in Side::BOTH {

@@ -17,6 +17,8 @@ pub(crate) mod transfer;
 pub mod trash;
 pub mod watch;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -75,6 +77,8 @@ pub enum SkipReason {
     Duplicate,
     /// The item itself could not be read.
     Unreadable,
+    /// The name has a form that foldsync gives to items of its own.
+    Reserved,
 }
 
 impl SkipReason {
@@ -87,6 +91,32 @@ impl SkipReason {
             SkipReason::BadName => "name that is not valid text",
             SkipReason::Duplicate => "second item of the same name",
             SkipReason::Unreadable => "unreadable item",
+            SkipReason::Reserved => "name that foldsync gives to its own files: rename it",
+        }
+    }
+
+    /// Left out because the rules say so; everything else waits for a person.
+    pub fn is_by_rule(self) -> bool {
+        match self {
+            SkipReason::Symlink => true,
+            SkipReason::Special
+            | SkipReason::Mount
+            | SkipReason::BadName
+            | SkipReason::Duplicate
+            | SkipReason::Unreadable
+            | SkipReason::Reserved => false,
+        }
+    }
+
+    /// Whether the folder around it can be moved without harm.
+    pub fn is_movable(self) -> bool {
+        match self {
+            SkipReason::Mount | SkipReason::Unreadable => false,
+            SkipReason::Symlink
+            | SkipReason::Special
+            | SkipReason::BadName
+            | SkipReason::Duplicate
+            | SkipReason::Reserved => true,
         }
     }
 }
@@ -240,4 +270,15 @@ pub trait LocalFs: Send + Sync + 'static {
     async fn trash(&self, path: &RelPath, expected: &Stamp) -> Result<()>;
     /// Removes a folder if it is empty (`NotEmpty` otherwise). Nothing there is success.
     async fn remove_dir(&self, path: &RelPath) -> Result<()>;
+    /// Moves a folder to the trash with all that is in it, where it does not age out; moved back
+    /// (`Changed`) if it holds anything but items of these names. Says where it is, from the root;
+    /// `None` if nothing was there. `NotEmpty` where this cannot be done.
+    async fn set_rest_aside(
+        &self,
+        path: &RelPath,
+        _expected: &Stamp,
+        _rest: &BTreeSet<String>,
+    ) -> Result<Option<String>> {
+        Err(FsError::new(FsErrorKind::NotEmpty, format!("{path} holds what is not synced")))
+    }
 }

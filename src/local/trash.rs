@@ -27,6 +27,10 @@ use crate::tree::{Name, RelPath};
 const TRASH: &str = "trash";
 /// A run folder takes files for this long: its label is the age of all that is in it.
 const RUN_MAX: Duration = Duration::from_secs(3600);
+/// Begins the labels of folders that never age out.
+const KEPT: &str = "kept-";
+/// Ends the path of a folder that is the control folder of a root.
+const CONTROL_END: &str = "/.foldsync";
 const STAMP_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 /// How many folders of one second, or versions of one path, are tried.
 const TRIES: u32 = 10_000;
@@ -101,6 +105,36 @@ impl Trash {
         Err(fail(Errno::NAMETOOLONG))
     }
 
+    /// Moves a folder in that is kept for what it holds, under a label of its own: nothing in it has
+    /// become old by that. `None` if it is not there. The label comes with it.
+    pub(super) fn put_kept(
+        &self,
+        root: &Root,
+        from_dir: &OwnedFd,
+        from: &str,
+        original: &RelPath,
+    ) -> Result<Option<(Placed, String)>> {
+        expect_movable(root, original)?;
+        let trash = root.control(TRASH)?;
+        let fail = |errno| {
+            let why = std::io::Error::from(errno);
+            let context = format!("move {original} to the trash: {why}");
+            match error_kind(errno) {
+                FsErrorKind::NotFound | FsErrorKind::Occupied => {
+                    FsError::new(FsErrorKind::Io, context)
+                }
+                kind => FsError::new(kind, context),
+            }
+        };
+        let label = format!("{KEPT}{}", stamp_of(self.clock.now()));
+        let label = new_folder(&trash, &label).map_err(fail)?;
+        match place_in(&trash, &label, from_dir, from, original) {
+            Ok(placed) => Ok(Some((placed, label))),
+            Err(Errno::NOENT) if look(from_dir, from).err() == Some(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(fail(errno)),
+        }
+    }
+
     /// The label of the run folder to use; a new one if the last is `stale` or too old.
     fn current(&self, trash: &OwnedFd, stale: Option<String>) -> rustix::io::Result<String> {
         let now = self.clock.now();
@@ -111,20 +145,9 @@ impl Trash {
         if let Some(run) = usable {
             return Ok(run.label.clone());
         }
-        let second = jiff::Timestamp::from_second(now.seconds()).unwrap_or(jiff::Timestamp::MIN);
-        let stamp = second.to_zoned(jiff::tz::TimeZone::UTC).strftime(STAMP_FORMAT).to_string();
-        for number in 1..=TRIES {
-            let label = format!("{stamp}-{number}");
-            match fs::mkdirat(trash, &label, Mode::RWXU) {
-                Ok(()) => {
-                    *current = Some(Run { label: label.clone(), begun: now });
-                    return Ok(label);
-                }
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Err(Errno::EXIST)
+        let label = new_folder(trash, &stamp_of(now))?;
+        *current = Some(Run { label: label.clone(), begun: now });
+        Ok(label)
     }
 
     // ---- out ---------------------------------------------------------------------------------
@@ -134,7 +157,7 @@ impl Trash {
         let trash = root.control(TRASH)?;
         let mut found = Vec::new();
         for (label, since) in runs(&trash)? {
-            let Some(since) = since else { continue };
+            let Some(since) = since.or_else(|| kept_since(&label)) else { continue };
             walk(&trash, &label, |step| {
                 if let Step::Item { path: Some(path), size, .. } = step {
                     found.extend(trashed(since, &path, size));
@@ -316,6 +339,36 @@ fn runs(trash: &OwnedFd) -> Result<Vec<(String, Option<Timestamp>)>> {
         }
     }
     Ok(found.into_iter().map(|label| (label.clone(), time_of(&label))).collect())
+}
+
+/// When a folder with a label that never ages out came in.
+fn kept_since(label: &str) -> Option<Timestamp> {
+    time_of(label.strip_prefix(KEPT)?)
+}
+
+fn stamp_of(at: Timestamp) -> String {
+    let second = jiff::Timestamp::from_second(at.seconds()).unwrap_or(jiff::Timestamp::MIN);
+    second.to_zoned(jiff::tz::TimeZone::UTC).strftime(STAMP_FORMAT).to_string()
+}
+
+/// Makes a folder that nobody else has, and says its label.
+fn new_folder(trash: &OwnedFd, stamp: &str) -> rustix::io::Result<String> {
+    for number in 1..=TRIES {
+        let label = format!("{stamp}-{number}");
+        match fs::mkdirat(trash, &label, Mode::RWXU) {
+            Err(Errno::EXIST) => {}
+            made => return made.map(|()| label),
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+/// Another file system, or the root of another pair, stays where it is.
+fn expect_movable(root: &Root, folder: &RelPath) -> Result<()> {
+    walk(root.fd(), folder.as_str(), |step| match step {
+        Step::FolderEnd { path } if path.ends_with(CONTROL_END) => Err(Errno::BUSY),
+        Step::Item { .. } | Step::FolderEnd { .. } => Ok(()),
+    })
 }
 
 fn time_of(label: &str) -> Option<Timestamp> {
