@@ -357,7 +357,11 @@ impl Engine {
     fn skipped(&self) -> (Vec<SkippedItem>, u64) {
         let mut items = Vec::new();
         let mut left_out = 0;
-        for (reason, path) in self.blocked.values() {
+        for ((side, dir, _), (reason, path)) in &self.blocked {
+            if !self.trees.has(*side, *dir) {
+                // It went with its folder.
+                continue;
+            }
             if reason.is_by_rule() {
                 left_out += 1;
             } else {
