@@ -168,31 +168,55 @@ impl Engine {
 
     /// Folders that are kept stay only as long as nobody needs their names.
     pub(super) fn free_wanted_names(&mut self) {
-        let holders: BTreeSet<NodeId> = self
-            .left_out
-            .waits
-            .iter()
-            .filter(|wait| wait.for_name)
-            .map(|wait| wait.holder)
-            .collect();
+        let wanted = self.left_out.waits.iter().filter(|wait| wait.for_name);
+        let kept = wanted.filter(|wait| self.keeping_side(wait.holder).is_some());
+        let kept: Vec<Wait> = kept.copied().collect();
+        let mut holders = BTreeSet::new();
+        for wait in kept {
+            if !self.adopt_kept_folder(wait) {
+                holders.insert(wait.holder);
+            }
+        }
         for holder in holders {
-            let Some(side) = self.keeping_side(holder) else { continue };
-            if self.trees.has_children(side, holder) || self.left_out.giving_way.contains(&holder) {
-                continue;
+            self.give_way(holder);
+        }
+    }
+
+    /// A new folder in the place of one that is kept is that folder again: its rest stays where it
+    /// is. Says whether it is.
+    fn adopt_kept_folder(&mut self, wait: Wait) -> bool {
+        let there = self.trees.facet(wait.side.other(), wait.node);
+        let Some(at) = there.map(|facet| facet.at().clone()) else { return false };
+        let is_new_folder =
+            self.trees.kind(wait.node) == Kind::Dir && !self.trees.has(wait.side, wait.node);
+        let kept = self.trees.occupant(wait.side, &at).filter(|kept| {
+            self.trees.kind(*kept) == Kind::Dir && !self.trees.has(wait.side.other(), *kept)
+        });
+        let Some(kept) = kept.filter(|_| is_new_folder) else { return false };
+        // Without a base the other side never deleted it: the two are bound.
+        self.trees.set_base(kept, None);
+        self.troubles.remove(&kept);
+        self.plan_wanted = true;
+        true
+    }
+
+    fn give_way(&mut self, holder: NodeId) {
+        let Some(side) = self.keeping_side(holder) else { return };
+        if self.trees.has_children(side, holder) || self.left_out.giving_way.contains(&holder) {
+            return;
+        }
+        match self.left_out.rests.get(&(side, holder)) {
+            Some(Some(_)) => {
+                self.left_out.giving_way.insert(holder);
+                self.troubles.remove(&holder);
+                self.plan_wanted = true;
             }
-            match self.left_out.rests.get(&(side, holder)) {
-                Some(Some(_)) => {
-                    self.left_out.giving_way.insert(holder);
-                    self.troubles.remove(&holder);
-                    self.plan_wanted = true;
-                }
-                Some(None) => {}
-                None if self.left_out.asked.insert(holder) => {
-                    self.not_empty.insert(holder);
-                    self.look_at(side, holder);
-                }
-                None => {}
+            Some(None) => {}
+            None if self.left_out.asked.insert(holder) => {
+                self.not_empty.insert(holder);
+                self.look_at(side, holder);
             }
+            None => {}
         }
     }
 

@@ -75,6 +75,26 @@ fn kept_folders_in_one_another_give_the_name_of_the_outermost_up() {
 
 // ED-11
 #[test]
+fn a_folder_that_is_made_again_takes_the_kept_one_over_with_its_rest() {
+    for from in [1, 0] {
+        let pair = ignoring();
+        let sides = pair.both();
+        synced(&pair, &[("d/in/a", "1"), ("d/b", "2"), ("e", "3")]);
+        sides[1 - from].write("d/in/x.o", "object");
+        sides[from].delete("d");
+        pair.sync().exits(0);
+        sides[from].write("d/new", "4");
+        let run = pair.sync().exits(0);
+        assert_eq!(sides[1 - from].text("d/in/x.o"), "object", "{run}");
+        let kept = ["d/", "d/in/", "d/in/x.o=object", "d/new=4", "e=3"];
+        assert_eq!(sides[1 - from].tree().lines(), kept);
+        assert_eq!(sides[from].tree().lines(), ["d/", "d/new=4", "e=3"]);
+        pair.assert_quiet(0);
+    }
+}
+
+// ED-11
+#[test]
 fn a_folder_that_is_kept_for_a_link_or_a_pipe_gives_its_name_up_as_well() {
     for kind in ["link", "pipe"] {
         let pair = Pair::synced(&["d/x", "e/y"]);
