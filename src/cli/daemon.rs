@@ -214,6 +214,7 @@ fn sweep(pair: &Pair) -> Option<SweepSettings> {
 fn open(pair: &Pair) -> Result<Sides, Failure> {
     let sides = pair.sides()?;
     pair.make_database()?;
+    LastRun::forget_unbegun(pair);
     Ok(sides)
 }
 

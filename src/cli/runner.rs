@@ -161,7 +161,10 @@ impl Pair {
     ) -> Result<RunReport, Failure> {
         let _lock = match conduct {
             Conduct::Act => match self.lock() {
-                Ok(lock) => Some(lock),
+                Ok(lock) => {
+                    LastRun::forget_unbegun(self);
+                    Some(lock)
+                }
                 Err(failure) => {
                     let outcome = Err(failure);
                     LastRun::of(&outcome, SystemClock.now()).record_unbegun(self);

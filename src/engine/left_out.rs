@@ -244,7 +244,7 @@ impl Engine {
         waits
             .iter()
             .filter(|wait| !told.contains(&wait.holder) && !told.contains(&wait.node))
-            .filter(|wait| !is_by_rule(wait) && self.keeping_side(wait.node).is_none())
+            .filter(|wait| !is_by_rule(wait))
             .map(|wait| SkippedItem {
                 path: self.trees.display_path(wait.node).to_string(),
                 reason: self.wait_reason(wait),

@@ -369,6 +369,13 @@ fn expect_movable(root: &Root, folder: &RelPath) -> Result<()> {
         Step::FolderEnd { path } if path.ends_with(CONTROL_END) => Err(Errno::BUSY),
         Step::Item { .. } | Step::FolderEnd { .. } => Ok(()),
     })
+    .map_err(|error| match error.kind {
+        FsErrorKind::Denied => {
+            let what = "another file system, or the root of another pair";
+            FsError::new(error.kind, format!("{folder} holds {what}: it stays where it is"))
+        }
+        _ => error,
+    })
 }
 
 fn time_of(label: &str) -> Option<Timestamp> {

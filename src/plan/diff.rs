@@ -78,8 +78,9 @@ impl<'a, 't> Diff<'a, 't> {
     /// Who waits for something that does not go out of the way by itself.
     pub(super) fn waits(mut self) -> Vec<Wait> {
         self.decide();
-        let waiting = self.waiting.iter().filter(|id| !self.ops.contains_key(id));
-        let waiting: BTreeSet<NodeId> = waiting.copied().collect();
+        // What is busy does not wait: why it is busy is known to who said so.
+        let is_waiting = |id: &&NodeId| !self.ops.contains_key(id) && !self.target.is_busy(**id);
+        let waiting: BTreeSet<NodeId> = self.waiting.iter().filter(is_waiting).copied().collect();
         let mut known = HashMap::new();
         let mut waits = Vec::new();
         for node in waiting {
