@@ -173,9 +173,11 @@ impl<'a> Check<'a> {
         locator: &Locator,
     ) -> Result<Vec<(RelPath, Locator)>, Failure> {
         let (mut local, remote) = (self.local(dir).await?, self.remote(dir, locator).await?);
-        for (one, other) in [(&local, &remote), (&remote, &local)] {
+        use tree::Side::{Local, Remote};
+        for (one, other, where_other) in [(&local, &remote, Remote), (&remote, &local, Local)] {
+            let is_kept = self.is_kept_by_mode(where_other);
             for (name, reason) in &one.skipped {
-                let is_masked = other.entries.contains_key(name.as_str());
+                let is_masked = !is_kept && other.entries.contains_key(name.as_str());
                 if is_masked || !reason.is_by_rule() {
                     let shown = if dir.is_root() { name.clone() } else { format!("{dir}/{name}") };
                     self.report(&shown, Difference::LeftOut, Some(reason.word().to_owned()));
@@ -220,6 +222,12 @@ impl<'a> Check<'a> {
         Ok(folders)
     }
 
+    /// A backup keeps what its source has no more.
+    fn is_kept_by_mode(&self, side: tree::Side) -> bool {
+        let mode = self.pair.config.mode;
+        !mode.deletes() && mode.source() == Some(side.other())
+    }
+
     /// What only one side has; `target` addresses it on the remote.
     async fn only(
         &mut self,
@@ -231,14 +239,46 @@ impl<'a> Check<'a> {
             None => (tree::Side::Local, Difference::OnlyLocal),
             Some(_) => (tree::Side::Remote, Difference::OnlyRemote),
         };
-        let mode = self.pair.config.mode;
-        // A backup keeps what its source has no more.
-        let is_kept_by_mode = !mode.deletes() && mode.source() == Some(side.other());
-        if is_kept_by_mode || (entry.kind == Kind::Dir && self.is_rest(path, target).await?) {
-            return Ok(());
+        let is_kept_by_mode = self.is_kept_by_mode(side);
+        let is_dir = entry.kind == Kind::Dir;
+        if is_kept_by_mode && is_dir {
+            return self.report_left_out_below(path, target).await;
         }
-        self.report(path.as_str(), difference, None);
+        if !is_kept_by_mode && !(is_dir && self.is_rest(path, target).await?) {
+            self.report(path.as_str(), difference, None);
+        }
         Ok(())
+    }
+
+    /// In a folder that only one side has, and rightly so.
+    async fn report_left_out_below(
+        &mut self,
+        path: &RelPath,
+        target: Option<Locator>,
+    ) -> Result<(), Failure> {
+        let mut pending = vec![(path.clone(), target)];
+        while let Some((path, target)) = pending.pop() {
+            let side = self.one_side(&path, target.as_ref()).await?;
+            for (name, reason) in side.skipped.iter().filter(|(_, reason)| !reason.is_by_rule()) {
+                let shown = format!("{path}/{name}");
+                self.report(&shown, Difference::LeftOut, Some(reason.word().to_owned()));
+            }
+            let folders = side.entries.into_values().filter(|entry| entry.kind == Kind::Dir);
+            pending.extend(folders.map(|entry| inside(&path, target.as_ref(), &entry)));
+        }
+        Ok(())
+    }
+
+    /// A folder on the remote, or the local one where nothing addresses it there.
+    async fn one_side(
+        &mut self,
+        path: &RelPath,
+        target: Option<&Locator>,
+    ) -> Result<Side, Failure> {
+        match target {
+            None => self.local(path).await,
+            Some(target) => self.remote(path, target).await,
+        }
     }
 
     /// Whether a folder holds something, and only what is left out by the rules: the other side
@@ -246,20 +286,14 @@ impl<'a> Check<'a> {
     async fn is_rest(&mut self, path: &RelPath, target: Option<Locator>) -> Result<bool, Failure> {
         let mut pending = vec![(path.clone(), target)];
         while let Some((path, target)) = pending.pop() {
-            let side = match &target {
-                None => self.local(&path).await?,
-                Some(target) => self.remote(&path, target).await?,
-            };
+            let side = self.one_side(&path, target.as_ref()).await?;
             let counts = side.entries.values().any(|entry| entry.kind == Kind::File)
                 || side.skipped.values().any(|reason| !reason.is_by_rule());
             if side.is_empty || counts {
                 return Ok(false);
             }
-            pending.extend(side.entries.into_values().map(|entry| {
-                let path = path.join(&entry.name);
-                let target = target.as_ref().map(|above| below(above, &entry, &path));
-                (path, target)
-            }));
+            let folders = side.entries.into_values();
+            pending.extend(folders.map(|entry| inside(&path, target.as_ref(), &entry)));
         }
         Ok(true)
     }
@@ -307,6 +341,12 @@ impl<'a> Check<'a> {
         let words = out.paint(Paint::Notice, difference.words());
         out.line(format!("≠ {}  {words}{why}", printable(path)));
     }
+}
+
+fn inside(dir: &RelPath, target: Option<&Locator>, entry: &Entry) -> (RelPath, Option<Locator>) {
+    let path = dir.join(&entry.name);
+    let target = target.map(|above| below(above, entry, &path));
+    (path, target)
 }
 
 fn below(parent: &Locator, entry: &Entry, path: &RelPath) -> Locator {
