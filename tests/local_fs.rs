@@ -1036,6 +1036,11 @@ async fn a_folder_is_set_aside_with_exactly_the_rest_that_was_seen() {
     let moved = fs.set_rest_aside(&path("d"), &folder, &rest(&["vendor"])).await;
     assert_eq!(kind(moved), FsErrorKind::Changed);
     assert_eq!(fs::read(disk.at("d/x.o")).unwrap(), b"object");
+    assert_eq!(
+        fs::read_dir(disk.at(".foldsync/trash")).unwrap().count(),
+        0,
+        "nothing is left of it"
+    );
     // Another folder under the name.
     let all = rest(&["vendor", "x.o"]);
     fs::create_dir(disk.at("e")).unwrap();

@@ -244,7 +244,8 @@ impl<'a> Check<'a> {
         if is_kept_by_mode && is_dir {
             return self.report_left_out_below(path, target).await;
         }
-        if !is_kept_by_mode && !(is_dir && self.is_rest(path, target).await?) {
+        let is_by_rule = is_kept_by_mode || (is_dir && self.is_rest(path, target).await?);
+        if !is_by_rule {
             self.report(path.as_str(), difference, None);
         }
         Ok(())

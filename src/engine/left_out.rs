@@ -14,7 +14,7 @@ use super::retry::Trouble;
 use crate::local::{Listing, SkipReason, Skipped};
 use crate::plan::conflict_name::is_copy;
 use crate::plan::{Op, Wait};
-use crate::tree::{InternalName, Kind, Name, NodeId, RelPath, Side};
+use crate::tree::{Entry, InternalName, Kind, Name, NodeId, RelPath, Side};
 
 /// See the module text.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Engine {
             .into_iter()
             .partition(|entry| is_reserved(&entry.name));
         listing.entries = entries;
-        let reserved: Vec<crate::tree::Entry> = reserved;
+        let reserved: Vec<Entry> = reserved;
         listing.skipped.extend(reserved.into_iter().map(|entry| Skipped {
             name: entry.name.as_str().to_owned(),
             reason: SkipReason::Reserved,
@@ -72,29 +72,31 @@ impl Engine {
         path: &RelPath,
         listing: &Listing,
     ) {
-        let ignored = |name: &Name, kind| self.rules.is_ignored(&path.join(name), kind).is_some();
-        if side == Side::Local {
-            let copies: BTreeSet<Name> = listing
-                .entries
-                .iter()
-                .filter(|entry| is_copy(&entry.name) && ignored(&entry.name, entry.kind))
-                .map(|entry| entry.name.clone())
-                .collect();
-            if copies.is_empty() {
-                self.left_out.copies.remove(&dir);
-            } else {
-                self.left_out.copies.insert(dir, copies);
+        let rules = &self.rules;
+        let ignored = |name: &Name, kind| rules.is_ignored(&path.join(name), kind).is_some();
+        let mut copies = BTreeSet::new();
+        for Entry { name, kind, .. } in &listing.entries {
+            if side == Side::Local && is_copy(name) && ignored(name, *kind) {
+                copies.insert(name.clone());
+            }
+            // A file of that name would be synced, but there is no room for it.
+            if *kind == Kind::Dir && ignored(name, Kind::Dir) && !ignored(name, Kind::File) {
+                let key = (side, dir, name.as_str().to_owned());
+                let shown = path.join(name).to_string();
+                self.blocked.insert(key, (SkipReason::Ignored, shown));
             }
         }
         if self.not_empty.contains(&dir) {
-            let entries = listing.entries.iter();
-            let of_rules = entries.filter(|entry| ignored(&entry.name, entry.kind));
-            let names = of_rules
-                .map(|entry| entry.name.as_str().to_owned())
-                .chain(listing.skipped.iter().map(|skipped| skipped.name.clone()));
+            let of_rules = listing.entries.iter().filter(|entry| ignored(&entry.name, entry.kind));
+            let names = of_rules.map(|entry| entry.name.as_str().to_owned());
+            let names = names.chain(listing.skipped.iter().map(|skipped| skipped.name.clone()));
             let is_movable = listing.skipped.iter().all(|skipped| skipped.reason.is_movable());
-            let rest = is_movable.then(|| names.collect());
-            self.left_out.rests.insert((side, dir), rest);
+            self.left_out.rests.insert((side, dir), is_movable.then(|| names.collect()));
+        }
+        if copies.is_empty() && side == Side::Local {
+            self.left_out.copies.remove(&dir);
+        } else if side == Side::Local {
+            self.left_out.copies.insert(dir, copies);
         }
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::job::FailureKind;
 use super::retry::Trouble;
 use super::{Engine, Fatal, GUARDS_LIFTED_AT, MODE, Problem};
+use crate::local::SkipReason;
 use crate::plan::{Action, HoldReason, Op, Why};
 use crate::store::{ConflictFate, FailureRow, HeldRow, HeldState, NewHeld};
 use crate::tree::{Kind, NodeId, RelPath, Side};
@@ -363,7 +364,7 @@ impl Engine {
                 continue;
             }
             if reason.is_by_rule() {
-                left_out += 1;
+                left_out += u64::from(*reason != SkipReason::Ignored);
             } else {
                 let reason = reason.word().to_owned();
                 items.push(SkippedItem { path: path.clone(), reason });

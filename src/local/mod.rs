@@ -79,6 +79,8 @@ pub enum SkipReason {
     Unreadable,
     /// The name has a form that foldsync gives to items of its own.
     Reserved,
+    /// A folder that a rule ignores, while a file of that name would be synced.
+    Ignored,
 }
 
 impl SkipReason {
@@ -92,13 +94,14 @@ impl SkipReason {
             SkipReason::Duplicate => "second item of the same name",
             SkipReason::Unreadable => "unreadable item",
             SkipReason::Reserved => "name that foldsync gives to its own files: rename it",
+            SkipReason::Ignored => "ignored folder",
         }
     }
 
     /// Left out because the rules say so; everything else waits for a person.
     pub fn is_by_rule(self) -> bool {
         match self {
-            SkipReason::Symlink => true,
+            SkipReason::Symlink | SkipReason::Ignored => true,
             SkipReason::Special
             | SkipReason::Mount
             | SkipReason::BadName
@@ -116,7 +119,8 @@ impl SkipReason {
             | SkipReason::Special
             | SkipReason::BadName
             | SkipReason::Duplicate
-            | SkipReason::Reserved => true,
+            | SkipReason::Reserved
+            | SkipReason::Ignored => true,
         }
     }
 }

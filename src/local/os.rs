@@ -284,7 +284,12 @@ impl Disk {
         let is_same = moved.is_ok_and(|stat| expected.is_renamed(&self.root.stamp(&stat)));
         let is_rest = names_in(&placed.dir, &placed.name).is_ok_and(|names| names.is_subset(rest));
         if !is_same || !is_rest {
-            return Err(untrash(&placed.dir, &placed.name, &spot));
+            let changed = untrash(&placed.dir, &placed.name, &spot);
+            if look(&placed.dir, &placed.name).is_err() {
+                // It is back: what is left of the label is empty, and in nobody's way.
+                let _ = self.trash.drop_label(&self.root, &label);
+            }
+            return Err(changed);
         }
         let mut unflushed = placed.into_unflushed();
         unflushed.push(spot.dir);

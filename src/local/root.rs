@@ -291,6 +291,7 @@ pub(super) fn refusal(path: &RelPath, reason: SkipReason) -> FsError {
         SkipReason::BadName => "a name that is not text",
         SkipReason::Duplicate => "a duplicate",
         SkipReason::Unreadable => "not readable",
+        SkipReason::Ignored => "an ignored folder",
         SkipReason::Reserved => "under a name of foldsync's own",
     };
     FsError::new(FsErrorKind::Denied, format!("{path} is {what}: left alone"))

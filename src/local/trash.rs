@@ -135,6 +135,11 @@ impl Trash {
         }
     }
 
+    /// Removes what is left of a label whose folder was given back.
+    pub(super) fn drop_label(&self, root: &Root, label: &str) -> Result<()> {
+        remove_folders(&root.control(TRASH)?, label, |_, _| Ok(()))
+    }
+
     /// The label of the run folder to use; a new one if the last is `stale` or too old.
     fn current(&self, trash: &OwnedFd, stale: Option<String>) -> rustix::io::Result<String> {
         let now = self.clock.now();
@@ -450,11 +455,21 @@ fn walk(
 /// Removes a run folder and all in it; how many files that were.
 fn remove_tree(trash: &OwnedFd, label: &str) -> Result<u64> {
     let mut files = 0;
+    remove_folders(trash, label, |dir, name| {
+        files += 1;
+        ignore_missing(fs::unlinkat(dir, name, AtFlags::empty()))
+    })?;
+    Ok(files)
+}
+
+/// Removes the folders of a run folder that are empty once each file was dealt with.
+fn remove_folders(
+    trash: &OwnedFd,
+    label: &str,
+    mut deal: impl FnMut(&OwnedFd, &CStr) -> rustix::io::Result<()>,
+) -> Result<()> {
     walk(trash, label, |step| match step {
-        Step::Item { dir, name, .. } => {
-            files += 1;
-            ignore_missing(fs::unlinkat(dir, name, AtFlags::empty()))
-        }
+        Step::Item { dir, name, .. } => deal(dir, name),
         Step::FolderEnd { path } => {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
             let outcome = match parent {
@@ -468,8 +483,7 @@ fn remove_tree(trash: &OwnedFd, label: &str) -> Result<u64> {
                 other => ignore_missing(other),
             }
         }
-    })?;
-    Ok(files)
+    })
 }
 
 fn ignore_missing(outcome: rustix::io::Result<()>) -> rustix::io::Result<()> {

@@ -161,6 +161,24 @@ fn an_edit_inside_a_kept_folder_brings_the_folder_back_instead() {
     assert_eq!(lines.into_iter().filter(|line| !line.contains("x.o")).collect::<Vec<_>>(), remote);
 }
 
+#[test]
+fn a_file_where_the_other_side_has_an_ignored_folder_is_named_and_not_fetched_in_vain() {
+    for from in [1, 0] {
+        let pair = ignoring();
+        let sides = pair.both();
+        synced(&pair, &[("a", "1")]);
+        sides[1 - from].write("d/vendor/x", "ignored");
+        sides[from].write("d/vendor", "a file");
+        let run = pair.sync().exits(3).moves_no_bytes();
+        assert_eq!(run.summary().skipped, 1, "{run}");
+        pair.assert_quiet(3);
+        sides[from].rename("d/vendor", "d/seller");
+        pair.sync().exits(0);
+        assert_eq!(sides[1 - from].text("d/seller"), "a file");
+        pair.assert_quiet(0);
+    }
+}
+
 // ---- names of the program's own ------------------------------------------------------------------
 
 // POL-9
