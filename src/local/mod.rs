@@ -93,7 +93,7 @@ impl SkipReason {
             SkipReason::BadName => "name that is not valid text",
             SkipReason::Duplicate => "second item of the same name",
             SkipReason::Unreadable => "unreadable item",
-            SkipReason::Reserved => "name that foldsync gives to its own files: rename it",
+            SkipReason::Reserved => "name reserved for foldsync's own files: rename it",
             SkipReason::Ignored => "ignored folder",
         }
     }

@@ -26,7 +26,7 @@ pub enum InternalName {
     Scratch,
 }
 
-/// What the names of one service's items begin with, for a search.
+/// What every such name begins with, to search for. Names of users may begin so too.
 pub const fn prefix() -> &'static str {
     PREFIX
 }
