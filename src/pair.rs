@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
 use crate::drive::{self, Driver, Observer, World};
-use crate::engine::{Engine, Fatal, ListError, Settings, Summary, kept_parts};
+use crate::engine::{Engine, Fatal, ListError, MODE, Settings, Summary, kept_parts};
 use crate::exec::meter::Meter;
 use crate::exec::{Executor, Lanes};
 
@@ -88,6 +88,8 @@ pub struct RunReport {
     pub summary: Summary,
     /// Set if the state database was damaged and is kept under this path: this run was a merge.
     pub set_aside: Option<PathBuf>,
+    /// What people must know of how this run went about its work.
+    pub notice: Option<String>,
     /// Sent to the remote, in this process.
     pub requests: u64,
 }
@@ -114,7 +116,7 @@ pub async fn run(
     let mut started = start(settings, database, sides, fresh_id, conduct).await?;
     let summary = drive::run_once(&mut started.driver, observer, interrupt).await?;
     let requests = sides.remote.requests();
-    Ok(RunReport { summary, set_aside: started.set_aside, requests })
+    Ok(RunReport { summary, set_aside: started.set_aside, notice: started.notice, requests })
 }
 
 /// A pair that is ready to be driven.
@@ -122,6 +124,8 @@ pub struct Started {
     pub driver: Driver,
     /// See `RunReport`.
     pub set_aside: Option<PathBuf>,
+    /// See `RunReport`.
+    pub notice: Option<String>,
 }
 
 /// Opens the state, checks both roots, and tidies up after a killed process.
@@ -171,14 +175,23 @@ pub async fn start(
         tidied.map_err(|(side, error)| side_error(side, error))?;
     }
     let peer = sides.remote.is_local_root().await;
-    let engine_settings = Settings { peer, ..engine_settings(settings, sides, &disks, conduct) };
+    let mode_before = mode_before(&mut store, settings.mode)?;
+    let engine_settings = Settings {
+        peer,
+        mode_changed: mode_before.is_some(),
+        ..engine_settings(settings, sides, &disks, conduct)
+    };
     let now = sides.clock.now();
     let engine = Engine::new(engine_settings, store, trees, install_id, now)?;
     let set_aside = match found {
         Found::SetAside(path) => Some(path),
         Found::Existing | Found::New => None,
     };
-    Ok(Started { driver: Driver::new(engine, world, notes), set_aside })
+    let notice = mode_before.map(|before| {
+        let now = settings.mode.word();
+        format!("the mode was {before} and is {now}: this run merges, and deletes nothing")
+    });
+    Ok(Started { driver: Driver::new(engine, world, notes), set_aside, notice })
 }
 
 fn engine_settings(
@@ -209,7 +222,18 @@ fn engine_settings(
         in_flight_max: 256,
         settle: settings.settle,
         pretend: conduct == Conduct::Pretend,
+        stages_on_remote: capabilities.swaps_names(),
+        mode_changed: false,
     }
+}
+
+fn disk_key(side: Side) -> String {
+    format!("{side}_disk")
+}
+
+/// What was last measured of the disk of a side; `None` for a service, or before the first run.
+pub fn known_disk(store: &Store, side: Side) -> Option<DiskFacts> {
+    DiskFacts::from_json(&store.meta(&disk_key(side)).ok()??)
 }
 
 /// What the disks of both sides are like, local first; `None` for a service. Where the numbers of a disk
@@ -223,7 +247,7 @@ async fn measure(
     let writes = conduct == Conduct::Act;
     let mut disks = [None, None];
     for side in Side::BOTH {
-        let key = format!("{side}_disk");
+        let key = disk_key(side);
         let kept = store.meta(&key)?;
         let known = kept.as_deref().and_then(DiskFacts::from_json);
         let measured = match side {
@@ -268,6 +292,19 @@ fn forget(store: Store, database: &Path, conduct: Conduct) -> Result<(Store, Tre
             Ok((store, trees))
         }
         Conduct::Pretend => Ok(Store::open_copy(Path::new(""))?),
+    }
+}
+
+/// The mode in which the pair was kept before, if that was another one. What is only on one side is
+/// then no proof that the other one deleted it.
+fn mode_before(store: &mut Store, mode: Mode) -> Result<Option<String>, RunError> {
+    match store.meta(MODE)? {
+        Some(known) if known == mode.word() => Ok(None),
+        Some(known) => Ok(Some(known)),
+        None => {
+            store.write(|tx| tx.set_meta(MODE, mode.word()))?;
+            Ok(None)
+        }
     }
 }
 

@@ -426,6 +426,32 @@ fn a_lost_reply_to_the_completion_of_an_upload_leaves_exactly_one_object() {
 }
 
 #[test]
+fn who_waits_for_the_name_of_a_folder_that_the_service_keeps_is_named() {
+    let mut rig = Rig::new(Switches::default());
+    rig.write(".foldsyncignore", "*.o\n");
+    rig.write("d/x", "1");
+    rig.write("e/y", "2");
+    rig.sync().exits(0);
+    // Ignored here, so that it is nobody's business there.
+    rig.cloud.write("Documents/d/x.o", "object");
+    rig.delete("d/x");
+    std::fs::remove_dir(rig.path("local/d")).unwrap();
+    rig.sync().exits(0);
+    rig.run(&["verify", "docs"]).exits(0);
+    rig.rename("e", "d");
+    for _ in 0..2 {
+        rig.sync().exits(3);
+        rig.run(&["verify", "docs"]).exits(1);
+    }
+    let told = rig.run(&["status", "--json"]).stdout;
+    assert!(told.contains("waits for the name that d holds"), "{told}");
+    assert_eq!(rig.cloud.read("Documents/d/x.o").as_deref(), Some("object".as_bytes()));
+    rig.cloud.remove("Documents/d/x.o");
+    rig.sync().exits(0);
+    rig.assert_equal("the name is free");
+}
+
+#[test]
 fn the_doctor_says_what_follows_from_what_it_measured_and_lists_what_was_left() {
     let mut rig = Rig::new(Switches {
         name_chars_max: 100,

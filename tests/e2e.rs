@@ -35,5 +35,7 @@ mod recovery;
 mod security;
 #[path = "e2e/store_faults.rs"]
 mod store_faults;
+#[path = "e2e/told.rs"]
+mod told;
 #[path = "e2e/types.rs"]
 mod types;

@@ -1220,3 +1220,45 @@ async fn a_clock_that_steps_back_begins_a_new_folder_in_the_trash() {
     let since: Vec<_> = fs.list_trash().await.unwrap().iter().map(|t| t.since.rfc3339()).collect();
     assert_eq!(since, ["2026-11-21T11:59:59Z", "2026-11-21T12:00:00Z"]);
 }
+
+// ED-11
+#[tokio::test]
+async fn a_folder_is_set_aside_with_exactly_the_rest_that_was_seen() {
+    let (fs, disk) = claimed().await;
+    fs::create_dir_all(disk.at("d/vendor/lib")).unwrap();
+    fs::write(disk.at("d/vendor/lib/z"), "z").unwrap();
+    fs::write(disk.at("d/x.o"), "object").unwrap();
+    let folder = fs.stat(&path("d")).await.unwrap().unwrap().stamp();
+    let rest = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    // A file that nobody knew of: everything stays.
+    let moved = fs.set_rest_aside(&path("d"), &folder, &rest(&["vendor"])).await;
+    assert_eq!(kind(moved), FsErrorKind::Changed);
+    assert_eq!(fs::read(disk.at("d/x.o")).unwrap(), b"object");
+    assert_eq!(
+        fs::read_dir(disk.at(".foldsync/trash")).unwrap().count(),
+        0,
+        "nothing is left of it"
+    );
+    // Another folder under the name.
+    let all = rest(&["vendor", "x.o"]);
+    fs::create_dir(disk.at("e")).unwrap();
+    let other = fs.stat(&path("e")).await.unwrap().unwrap().stamp();
+    assert_eq!(kind(fs.set_rest_aside(&path("d"), &other, &all).await), FsErrorKind::Changed);
+    // The root of another pair.
+    fs::create_dir(disk.at("d/vendor/.foldsync")).unwrap();
+    assert_eq!(kind(fs.set_rest_aside(&path("d"), &folder, &all).await), FsErrorKind::Denied);
+    fs::remove_dir(disk.at("d/vendor/.foldsync")).unwrap();
+
+    let kept_in = fs.set_rest_aside(&path("d"), &folder, &all).await.unwrap().unwrap();
+    assert!(!disk.at("d").exists());
+    assert_eq!(fs::read(disk.at(&kept_in).join("vendor/lib/z")).unwrap(), b"z");
+    assert_eq!(fs.set_rest_aside(&path("d"), &folder, &all).await.unwrap(), None, "gone already");
+    // It never ages out, and comes back file by file.
+    assert_eq!(fs.expire_trash(NOON.plus(90_000 * HOUR), HOUR).await.unwrap(), 0);
+    let trashed = fs.list_trash().await.unwrap();
+    let paths: Vec<&str> = trashed.iter().map(|item| item.path.as_str()).collect();
+    assert_eq!(paths, ["d/vendor/lib/z", "d/x.o"]);
+    fs.restore_trashed(&trashed[1].stored, None).await.unwrap();
+    assert_eq!(fs::read(disk.at("d/x.o")).unwrap(), b"object");
+    assert_eq!(fs.empty_trash().await.unwrap(), 1);
+}

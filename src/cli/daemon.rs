@@ -214,6 +214,7 @@ fn sweep(pair: &Pair) -> Option<SweepSettings> {
 fn open(pair: &Pair) -> Result<Sides, Failure> {
     let sides = pair.sides()?;
     pair.make_database()?;
+    LastRun::forget_unbegun(pair);
     Ok(sides)
 }
 
@@ -293,7 +294,7 @@ fn record(pair: &Pair, status: &PairStatus, summary: Option<Summary>) {
         (Some(summary), success) => {
             let all_done = matches!(exit_of(&summary), Exit::InSync | Exit::Remaining);
             let complete = success.filter(|_| all_done);
-            let report = RunReport { summary, set_aside: None, requests };
+            let report = RunReport { summary, set_aside: None, notice: None, requests };
             (Ok(report), complete.map_or_else(|| SystemClock.now(), |moment| moment.0))
         }
         // Nothing was done since the run before.

@@ -1,5 +1,9 @@
 //! How the last run of a pair ended, kept in its state database for `status`.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::context::Pair;
@@ -51,7 +55,7 @@ impl LastRun {
     pub(super) fn record(&self, pair: &Pair) {
         let Ok(text) = serde_json::to_string(self) else { return };
         let written = Store::edit_records(&pair.state_db).and_then(|store| match store {
-            None => Ok(()),
+            None => Ok(false),
             Some(mut store) => store.write(|tx| {
                 tx.set_meta(KEY, &text)?;
                 match self.exit() {
@@ -69,12 +73,55 @@ impl LastRun {
                     | Exit::LoginNeeded
                     | Exit::BadConfig
                     | Exit::Interrupted => Ok(()),
-                }
+                }?;
+                Ok(true)
             }),
         });
-        if let Err(error) = written {
-            tracing::warn!(pair = pair.config.name, %error, "the end of the run was not recorded");
+        match written {
+            Ok(true) => LastRun::forget_unbegun(pair),
+            Ok(false) => self.record_unbegun(pair),
+            Err(error) => {
+                tracing::warn!(pair = pair.config.name, %error, "the end of the run was not recorded");
+                self.record_unbegun(pair);
+            }
         }
+    }
+
+    /// Keeps beside the database why a run could not even begin, until one does. What another process
+    /// does with the pair is not for this one to tell.
+    pub(super) fn record_unbegun(&self, pair: &Pair) {
+        if self.exit() == Exit::Busy || self.message.is_none() {
+            return;
+        }
+        let path = unbegun(pair);
+        let kept = serde_json::to_vec(self).map_err(std::io::Error::from).and_then(|text| {
+            let fresh = path.with_extension("new");
+            let mut options = std::fs::File::options();
+            let mut file =
+                options.create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(&fresh, &path)
+        });
+        if let Err(error) = kept {
+            tracing::warn!(pair = pair.config.name, %error, "the failure was not recorded");
+        }
+    }
+
+    /// A run has begun.
+    pub(super) fn forget_unbegun(pair: &Pair) {
+        match std::fs::remove_file(unbegun(pair)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(pair = pair.config.name, %error, "an old failure is still recorded");
+            }
+        }
+    }
+
+    /// The run that could not begin, if no other has begun since.
+    pub(super) fn read_unbegun(pair: &Pair) -> Option<LastRun> {
+        serde_json::from_slice(&std::fs::read(unbegun(pair)).ok()?).ok()
     }
 
     /// While a daemon runs: that everything that could be synced was. Nobody fails for that it is not
@@ -82,6 +129,7 @@ impl LastRun {
     pub(super) fn record_success(pair: &Pair, at: Timestamp) {
         let written = Store::edit_records(&pair.state_db).and_then(|store| match store {
             Some(mut store) => {
+                LastRun::forget_unbegun(pair);
                 store.write(|tx| tx.set_meta(SUCCESS_KEY, &at.seconds().to_string()))
             }
             None => Ok(()),
@@ -99,4 +147,9 @@ impl LastRun {
     pub(super) fn last_success(store: &Store) -> Option<Timestamp> {
         store.meta(SUCCESS_KEY).ok()??.parse().ok().map(Timestamp::from_seconds)
     }
+}
+
+/// Where a run leaves word that could not even begin.
+fn unbegun(pair: &Pair) -> PathBuf {
+    pair.state_db.with_extension("last-failure.json")
 }

@@ -12,6 +12,7 @@ use crate::clock::Timestamp;
 use crate::config::RemoteSpec;
 use crate::config::locate::expand;
 use crate::exit::{Exit, Failure};
+use crate::local::Listing;
 use crate::remote::{ErrorKind, Locator, Remote, RemoteError};
 use crate::text::{printable, size};
 use crate::tree::{Entry, Kind, RelPath};
@@ -81,15 +82,21 @@ pub(super) fn about(args: &AboutArgs, context: &Context) -> Result<Exit, Failure
 }
 
 /// All pages of a folder.
-pub(super) async fn list(remote: &dyn Remote, dir: &Locator) -> Result<Vec<Entry>, RemoteError> {
-    let mut entries = Vec::new();
+async fn list(remote: &dyn Remote, dir: &Locator) -> Result<Vec<Entry>, RemoteError> {
+    Ok(listing(remote, dir).await?.entries)
+}
+
+/// All pages of a folder, with what cannot be offered of it.
+pub(super) async fn listing(remote: &dyn Remote, dir: &Locator) -> Result<Listing, RemoteError> {
+    let mut all = Listing::default();
     let mut cursor = None;
     loop {
         let page = remote.list(dir, cursor).await?;
-        entries.extend(page.listing.entries);
+        all.entries.extend(page.listing.entries);
+        all.skipped.extend(page.listing.skipped);
         match page.next {
             Some(next) => cursor = Some(next),
-            None => return Ok(entries),
+            None => return Ok(all),
         }
     }
 }

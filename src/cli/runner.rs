@@ -182,7 +182,17 @@ impl Pair {
         interrupt: &Interrupt,
     ) -> Result<RunReport, Failure> {
         let _lock = match conduct {
-            Conduct::Act => Some(self.lock()?),
+            Conduct::Act => match self.lock() {
+                Ok(lock) => {
+                    LastRun::forget_unbegun(self);
+                    Some(lock)
+                }
+                Err(failure) => {
+                    let outcome = Err(failure);
+                    LastRun::of(&outcome, SystemClock.now()).record_unbegun(self);
+                    return outcome;
+                }
+            },
             Conduct::Pretend => None,
         };
         let outcome = self.run_locked(extras, conduct, observer, meter, interrupt).await;

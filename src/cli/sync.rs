@@ -207,6 +207,9 @@ async fn run_pair(
         let (path, reason) = (printable(&item.path), printable(&item.reason));
         say(format!("foldsync: {}: {path} is left out: {reason}", pair.name()));
     }
+    if let Some(notice) = &report.notice {
+        say(format!("foldsync: {}: {notice}", pair.name()));
+    }
     sums.add(&report.summary, report.requests);
     if !show.json {
         lines::summary_text(out, pair, &report.summary, tense, begun.elapsed());

@@ -312,7 +312,12 @@ impl Keeper {
             () = self.stop.cancelled() => return Ended::Stopped,
         };
         let mut driver = match started {
-            Ok(started) => started.driver,
+            Ok(started) => {
+                if let Some(notice) = &started.notice {
+                    tracing::warn!(pair = self.name(), "{notice}");
+                }
+                started.driver
+            }
             Err(error) => return Ended::Failed(refusal(&error)),
         };
         if let Some(sweep) = &self.settings.sweep {

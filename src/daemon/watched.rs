@@ -2,6 +2,7 @@
 //!
 //! Adds nothing to the disk but that order: what changes while a folder is being listed is reported.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -111,6 +112,15 @@ impl LocalFs for WatchedFs {
 
     async fn trash(&self, path: &RelPath, expected: &Stamp) -> Result<()> {
         self.disk.trash(path, expected).await
+    }
+
+    async fn set_rest_aside(
+        &self,
+        path: &RelPath,
+        expected: &Stamp,
+        rest: &BTreeSet<String>,
+    ) -> Result<Option<String>> {
+        self.disk.set_rest_aside(path, expected, rest).await
     }
 
     async fn remove_dir(&self, path: &RelPath) -> Result<()> {

@@ -7,10 +7,11 @@ use std::collections::{HashSet, VecDeque};
 
 use super::job::{Expected, FailureKind, Job, OpId, Target, Task, Trace};
 use super::{Command, Engine, Fatal, Flight, Problem, Stop};
-use crate::plan::{Action, BrakeLimit, Constraints, Op, Plan, Why, plan};
+use crate::plan::{Action, BrakeLimit, Constraints, Op, Plan, Why, plan, waits};
 use crate::store::{Intent, StoreError};
-use crate::tree::path::PARK_PREFIX;
-use crate::tree::{ItemId, Kind, Name, NodeId, Placement, RelPath, Side, Stamp};
+use crate::tree::{
+    InternalName, ItemId, Kind, Name, NodeId, Placement, RelPath, Side, Stamp, Trees,
+};
 
 /// Whether an operation that was planned can start.
 enum Readiness {
@@ -65,31 +66,63 @@ impl Engine {
         }
         loop {
             self.agree_on_arrivals();
-            let busy = self.busy_nodes();
-            let mark = format!("{}-{}", self.now.compact(), self.settings.host);
-            let plan = plan(
-                &self.trees,
-                &Constraints {
-                    busy: &busy,
-                    approved: &self.approved,
-                    chosen: &self.chosen,
-                    local_names: &self.settings.local_names,
-                    remote_names: &self.settings.remote_names,
-                    mode: self.settings.mode,
-                    conflict: self.settings.conflict,
-                    peer: self.peer,
-                    brake: &self.settings.brake,
-                    recent: self.recent,
-                    conflict_mark: &mark,
-                },
-            );
+            self.forget_deletions_of_another_mode();
+            let plan = self.with_constraints(plan);
             for bind in &plan.binds {
                 self.trees.bind(bind.keep, bind.newcomer);
             }
             if plan.binds.is_empty() {
+                let waiting = plan.waiting;
                 self.accept(plan);
+                self.see_what_waits(waiting);
                 return;
             }
+        }
+    }
+
+    fn with_constraints<T>(&self, plan: impl FnOnce(&Trees, &Constraints<'_>) -> T) -> T {
+        let mode = match self.settings.mode_changed {
+            true => self.settings.mode.without_deletions(),
+            false => self.settings.mode,
+        };
+        plan(
+            &self.trees,
+            &Constraints {
+                busy: &self.busy_nodes(),
+                approved: &self.approved,
+                chosen: &self.chosen,
+                local_names: &self.settings.local_names,
+                remote_names: &self.settings.remote_names,
+                mode,
+                conflict: self.settings.conflict,
+                peer: self.peer,
+                brake: &self.settings.brake,
+                recent: self.recent,
+                conflict_mark: &format!("{}-{}", self.now.compact(), self.settings.host),
+            },
+        )
+    }
+
+    /// In the first run in another mode, what only one side has was not deleted by anybody: it may be
+    /// what the mode before left there.
+    fn forget_deletions_of_another_mode(&mut self) {
+        if !self.settings.mode_changed {
+            return;
+        }
+        let is_one_sided = |node: &NodeId| {
+            Side::BOTH.iter().filter(|side| self.trees.has(**side, *node)).count() == 1
+        };
+        let divergent = self.trees.divergent().iter().copied();
+        let one_sided: Vec<NodeId> = divergent.filter(is_one_sided).collect();
+        one_sided.into_iter().for_each(|node| self.trees.set_base(node, None));
+    }
+
+    /// Asked only where nothing can run: until then, most of what waits has its turn soon.
+    fn see_what_waits(&mut self, waiting: usize) {
+        self.left_out.waits.clear();
+        if waiting > 0 && self.ready.is_empty() && self.flights.is_empty() {
+            self.left_out.waits = self.with_constraints(waits);
+            self.free_wanted_names();
         }
     }
 
@@ -102,8 +135,14 @@ impl Engine {
         self.put_off_unjudged(&mut rest);
         let mut ready = Vec::new();
         for op in rest {
-            if matches!(op.action, Action::Delete) && self.holds_others(op.side, op.node) {
-                // It would not be empty, and is said to be left out.
+            let gives_way = || self.rest_to_move(op.side, op.node).is_some();
+            let is_kept = matches!(op.action, Action::Delete)
+                && self.holds_others(op.side, op.node)
+                && !gives_way();
+            if is_kept {
+                // It would not be empty, and is said to be left out. Whoever needs its name says so in
+                // the next plan.
+                self.keep_for_rest(&op);
                 continue;
             }
             let uploads = op.side == Side::Remote && matches!(op.action, Action::Transfer { .. });
@@ -440,6 +479,7 @@ impl Engine {
                 side,
                 what: self.expected(side, op.node)?,
                 gone: self.absent_locator(side.other(), op.node),
+                rest: self.rest_to_move(side, op.node),
             },
             Action::Learn => {
                 Task::Learn { side, what: self.expected(side, op.node)?, algo: self.settings.algo }
@@ -515,7 +555,7 @@ impl Engine {
 
 /// The name of an item that is in nobody's way for a moment.
 pub fn park_name(key: u64) -> Name {
-    Name::new(&format!("{PARK_PREFIX}{key:x}")).expect("a valid name")
+    InternalName::Parked(key).name()
 }
 
 /// See `Engine::stage_key`.

@@ -75,6 +75,10 @@ impl Engine {
                         self.look_at(side, node);
                     }
                 }
+                if side == Side::Local && is_copy(&to.name) {
+                    // A rule may ignore it now: its folder tells before it is sent.
+                    self.doubt(node, vec![(side, to.parent)]);
+                }
             }
             (Action::Park, Outcome::Placed(entry)) => self.park(side, node, entry),
             (Action::KeepBoth { copy }, Outcome::Placed(entry)) => {
@@ -110,7 +114,9 @@ impl Engine {
                 self.learn_remote(node, digest, read_at);
             }
             // A folder was empty: what a listing has shown in it was gone before.
-            (Action::Delete, Outcome::Deleted) => self.trees.lose(side, node),
+            (Action::Delete, Outcome::Deleted | Outcome::RestAside(_)) => {
+                self.trees.lose(side, node);
+            }
             (Action::Learn, Outcome::Learned { digest, at }) => {
                 if let Some(rev) = self.trees.facet(side, node).map(|facet| facet.rev.clone())
                     && self.settings.stamps[side as usize].may_hide_a_write(&rev, at)
@@ -179,8 +185,10 @@ impl Engine {
         self.trees.set_base(node, None);
         let at = Placement { parent: facet.at().parent, name: copy.clone() };
         let copy_path = path.parent().unwrap_or_default().join(copy);
-        let copy_node = self.trees.create(crate::tree::Kind::File);
-        self.adopt(side, copy_node, &at, *facet.content(), entry);
+        if side == Side::Remote || !self.is_ignored_copy(at.parent, &copy_path) {
+            let copy_node = self.trees.create(crate::tree::Kind::File);
+            self.adopt(side, copy_node, &at, *facet.content(), entry);
+        }
         self.record_conflict(&path, &copy_path, both_edited(side));
     }
 
@@ -260,6 +268,7 @@ impl Engine {
                 report.bytes = *received;
                 report.result = OpResult::Same;
             }
+            Outcome::RestAside(kept_in) => report.to = Some(kept_in.clone()),
             Outcome::Placed(_) | Outcome::Deleted | Outcome::Learned { .. } => {}
         }
         if matches!(op.action, Action::Move { .. } | Action::KeepBoth { .. } | Action::Park) {

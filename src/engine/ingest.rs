@@ -16,8 +16,10 @@ use super::look::{Extent, Look};
 use super::{Engine, Problem};
 use crate::local::{Listing, SkipReason, Skipped};
 use crate::remote::Locator;
-use crate::tree::path::{CONTROL_DIR, INTERNAL_PREFIX, PARK_PREFIX, REPLACED_SUFFIX};
-use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, RelPath, Side};
+use crate::tree::path::CONTROL_DIR;
+use crate::tree::{
+    Entry, Facet, InternalName, ItemId, Kind, Name, NodeId, Placement, RelPath, Side,
+};
 
 /// Folders above one another. Paths that long cannot be opened on any system.
 const PATH_DEPTH_MAX: usize = 100_000;
@@ -43,6 +45,7 @@ impl Engine {
         let side = look.side;
         leave_control_folders(&mut listing);
         self.set_duplicates_aside(side, dir, &mut listing);
+        self.set_reserved_names_aside(side, &mut listing);
         self.note_set_aside(side, &listing);
         let path = self.path_in_look(&look, dir);
         self.see_ignore_file(side, &path, listing.ignore_file.as_deref());
@@ -51,6 +54,7 @@ impl Engine {
         self.unmask_children(side, dir);
         self.see_skipped(side, dir, &path, &listing.skipped);
         self.spell_as_known(side, dir, &mut listing);
+        self.note_left_out(side, dir, &path, &listing);
 
         if side == Side::Remote && dir == NodeId::ROOT {
             self.peer = listing.is_local_root;
@@ -167,6 +171,8 @@ impl Engine {
                 | SkipReason::Mount
                 | SkipReason::BadName
                 | SkipReason::Duplicate
+                | SkipReason::Reserved
+                | SkipReason::Ignored
                 | SkipReason::Unreadable => Kind::File,
             };
             if let Ok(name) = Name::new(&item.name)
@@ -336,13 +342,15 @@ fn leave_control_folders(listing: &mut Listing) {
 
 /// Uploads under way, ours or another device's: not content yet.
 fn is_staged(name: &Name) -> bool {
-    name.as_str().starts_with(INTERNAL_PREFIX) && !name.as_str().starts_with(PARK_PREFIX)
+    name.internal().is_some_and(InternalName::is_in_transit)
 }
 
 /// What a parked item, or an old version that made room for a new one, is marked with.
-fn parked_key(name: &Name) -> Option<&str> {
-    let set_aside = || name.as_str().strip_prefix(INTERNAL_PREFIX)?.strip_suffix(REPLACED_SUFFIX);
-    name.as_str().strip_prefix(PARK_PREFIX).or_else(set_aside)
+fn parked_key(name: &Name) -> Option<u64> {
+    match name.internal()? {
+        InternalName::Parked(key) | InternalName::Replaced(key) => Some(key),
+        InternalName::Staged(_) | InternalName::Copying(_) | InternalName::Scratch => None,
+    }
 }
 
 /// Whether the entry, at the place of a known item, may be that item: it is one of the same kind, and no

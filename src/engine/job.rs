@@ -1,5 +1,7 @@
 //! What the engine asks the executor to do, and what comes back. Plain values; no I/O.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::ListError;
@@ -71,6 +73,9 @@ pub enum Task {
         what: Expected,
         /// Where the other side had it: it must still be gone from there.
         gone: Option<Locator>,
+        /// A folder may hold exactly these items, which are not synced: they are moved aside with
+        /// it. `None`: it must be empty.
+        rest: Option<BTreeSet<String>>,
     },
     Learn {
         side: Side,
@@ -117,6 +122,8 @@ pub enum Outcome {
         at: Timestamp,
     },
     Deleted,
+    /// A folder is gone, and what was left out in it is kept there, as people are told.
+    RestAside(String),
     Learned {
         digest: Digest,
         /// When reading began.

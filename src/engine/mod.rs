@@ -11,6 +11,7 @@ mod finish;
 mod half_done;
 mod ingest;
 pub mod job;
+mod left_out;
 mod look;
 mod looking;
 mod pretend;
@@ -41,6 +42,7 @@ pub use events::{Command, Event, ListError};
 use half_done::HalfDone;
 pub use half_done::Tidied;
 use job::{Failure, Job, OpId};
+use left_out::LeftOut;
 use look::Look;
 use recover::Arrival;
 pub use recover::{LeftoverFate, decide_leftover, kept_parts};
@@ -54,6 +56,9 @@ pub use watchful::{Activity, LARGE_BYTES, LookAt, Pending, Records, Sight};
 
 /// In `meta`: when a person last let a mass of deletions or changes happen, in seconds.
 const GUARDS_LIFTED_AT: &str = "guards_lifted_at";
+
+/// In `meta`: the mode in which the last run that ended well kept the pair.
+pub const MODE: &str = "mode";
 
 /// How a pair is to be kept.
 #[derive(Clone, Debug)]
@@ -82,6 +87,10 @@ pub struct Settings {
     pub settle: Option<std::time::Duration>,
     /// Nothing is carried out but reading: each operation is taken to have worked.
     pub pretend: bool,
+    /// New versions get their places on the remote by a swap of names.
+    pub stages_on_remote: bool,
+    /// The pair was kept in another mode before: until a run has ended well, nothing is deleted.
+    pub mode_changed: bool,
 }
 
 /// What cannot be gone on from: the pair stops, nothing is lost.
@@ -224,6 +233,7 @@ pub struct Engine {
     pretended_moves: Vec<(Side, RelPath, RelPath)>,
     /// Planned, but something that is no entry has the name.
     blocked_ops: Vec<Op>,
+    left_out: LeftOut,
     stop: Option<Stop>,
     unsaved: Unsaved,
     reports: Vec<OpReport>,
@@ -298,6 +308,7 @@ impl Engine {
             last_plan: Plan::default(),
             pretended_moves: Vec::new(),
             blocked_ops: Vec::new(),
+            left_out: LeftOut::default(),
             stop: None,
             unsaved: Unsaved::default(),
             reports: Vec::new(),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::FailureKind;
 use super::retry::Trouble;
-use super::{Engine, Fatal, GUARDS_LIFTED_AT, Problem};
+use super::{Engine, Fatal, GUARDS_LIFTED_AT, MODE, Problem};
 use crate::local::SkipReason;
 use crate::plan::{Action, HoldReason, Op, Why};
 use crate::store::{ConflictFate, FailureRow, HeldRow, HeldState, NewHeld};
@@ -260,7 +260,11 @@ impl Engine {
         let resolved = self.resolved_conflicts()?;
         let decided = self.store.held(&[HeldState::Approved, HeldState::Rejected])?.into_iter();
         let done: Vec<i64> = decided.filter(|row| self.is_done_with(row)).map(|r| r.id).collect();
-        let now = self.now;
+        let (now, mode) = (self.now, self.settings.mode);
+        let mode_settled = self.settings.mode_changed
+            && failures.is_empty()
+            && self.stop.is_none()
+            && self.looked == [true, true];
         let allowed = self.settings.brake.lifted || !done.is_empty();
         self.store.write(|tx| {
             if allowed {
@@ -270,8 +274,12 @@ impl Engine {
             tx.set_pending(&held, now)?;
             done.iter().try_for_each(|id| tx.set_held_state(*id, HeldState::Done))?;
             resolved.iter().try_for_each(|id| tx.resolve_conflict(*id, now))?;
+            if mode_settled {
+                tx.set_meta(MODE, mode.word())?;
+            }
             tx.trim_history()
         })?;
+        self.settings.mode_changed &= !mode_settled;
         let (files, bytes) = self.store.totals()?;
         let (skipped, left_out) = self.skipped();
         let conflicts = self.store.conflicts(ConflictFate::Open)?.len() as u64;
@@ -345,11 +353,7 @@ impl Engine {
     /// A conflict is over when its copy is gone or has another name.
     fn resolved_conflicts(&self) -> Result<Vec<i64>, Fatal> {
         let open = self.store.conflicts(ConflictFate::Open)?;
-        let is_over = |copy: &str| {
-            RelPath::new(copy).is_ok_and(|path| {
-                Side::BOTH.iter().all(|side| self.trees.resolve(*side, &path).is_none())
-            })
-        };
+        let is_over = |copy: &str| RelPath::new(copy).is_ok_and(|path| self.is_copy_gone(&path));
         let complete = self.looked == [true, true];
         let over = open.into_iter().filter(|c| complete && is_over(&c.copy_path)).map(|c| c.id);
         Ok(over.collect())
@@ -376,18 +380,16 @@ impl Engine {
     fn skipped(&self) -> (Vec<SkippedItem>, u64) {
         let mut items = Vec::new();
         let mut left_out = 0;
-        for (reason, path) in self.blocked.values() {
-            match reason {
-                SkipReason::Symlink | SkipReason::ControlFolder => left_out += 1,
-                SkipReason::Special
-                | SkipReason::OtherRoot
-                | SkipReason::Mount
-                | SkipReason::BadName
-                | SkipReason::Duplicate
-                | SkipReason::Unreadable => {
-                    let reason = reason.word().to_owned();
-                    items.push(SkippedItem { path: path.clone(), reason });
-                }
+        for ((side, dir, _), (reason, path)) in &self.blocked {
+            if !self.trees.has(*side, *dir) {
+                // It went with its folder.
+                continue;
+            }
+            if reason.is_by_rule() {
+                left_out += u64::from(*reason != SkipReason::Ignored);
+            } else {
+                let reason = reason.word().to_owned();
+                items.push(SkippedItem { path: path.clone(), reason });
             }
         }
         let kept = |trouble: &&Trouble| trouble.failure.kind == FailureKind::NotEmpty;
@@ -415,6 +417,7 @@ impl Engine {
             };
             items.push(SkippedItem { path, reason });
         }
+        items.extend(self.waiting_items());
         items.sort_by(|a, b| a.path.cmp(&b.path));
         items.dedup_by(|a, b| a.path == b.path);
         (items, left_out)

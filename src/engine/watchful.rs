@@ -164,6 +164,7 @@ impl Engine {
         self.changes.clear();
         self.repeats.clear();
         self.not_empty.clear();
+        self.left_out.begin_cycle();
         self.full = [false, false];
         self.torn_looks = [0, 0];
         for side in Side::BOTH {

@@ -7,8 +7,7 @@
 use super::{Executor, Result, failure, remote_failure};
 use crate::engine::job::{Expected, Failure, FailureKind, Target};
 use crate::remote::{Known, Locator, SameName};
-use crate::tree::path::{INTERNAL_PREFIX, REPLACED_SUFFIX};
-use crate::tree::{Entry, Kind, Name, Side, Stamp};
+use crate::tree::{Entry, InternalName, Kind, Name, Side, Stamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -19,12 +18,12 @@ pub(super) enum Way {
 
 /// The name of a new version that is not in place yet.
 pub(super) fn staged_name(key: u64) -> Name {
-    Name::new(&format!("{INTERNAL_PREFIX}{key:016x}")).expect("a valid name")
+    InternalName::Staged(key).name()
 }
 
 /// The name of an old version that made room.
 fn replaced_name(key: u64) -> Name {
-    Name::new(&format!("{INTERNAL_PREFIX}{key:016x}{REPLACED_SUFFIX}")).expect("a valid name")
+    InternalName::Replaced(key).name()
 }
 
 /// What a folder holds of a swap.

@@ -99,8 +99,11 @@ impl Executor {
             Task::Relocate { side, from, to } => {
                 self.count(self.relocate(key, *side, from, to)).await
             }
-            Task::Delete { side, what, gone } => {
+            Task::Delete { side, what, gone, rest: None } => {
                 self.count(self.delete(*side, what, gone.as_ref())).await
+            }
+            Task::Delete { side, what, gone, rest: Some(rest) } => {
+                self.count(self.set_rest_aside(*side, what, gone.as_ref(), rest)).await
             }
             Task::Learn { side, what, algo } => self.learn(*side, what, *algo).await,
         }

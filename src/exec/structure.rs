@@ -1,5 +1,7 @@
 //! Folders, moves and deletions, on either side.
 
+use std::collections::BTreeSet;
+
 use super::{Executor, Failure, Result, enter, failure, local_failure, remote_failure};
 use crate::engine::job::{Expected, FailureKind, Outcome, Target};
 use crate::engine::park_name;
@@ -117,6 +119,39 @@ impl Executor {
             }
         }
         Ok(Outcome::Deleted)
+    }
+
+    /// Deletes a folder whose name is needed, although it holds what is left out: that is moved aside
+    /// with it.
+    pub(super) async fn set_rest_aside(
+        &self,
+        side: Side,
+        what: &Expected,
+        gone: Option<&Locator>,
+        rest: &BTreeSet<String>,
+    ) -> Result<Outcome> {
+        let _lane = enter(&self.structure).await;
+        let (locator, stamp) = (&what.locator, &what.stamp);
+        let kept_in = match side {
+            Side::Local => self.local.set_rest_aside(&locator.path, stamp, rest).await,
+            Side::Remote => {
+                if let Some(gone) = gone {
+                    self.check_gone(gone).await?;
+                }
+                let moved = self.remote.set_rest_aside(locator, stamp, rest).await;
+                return match moved.map_err(folder_failure)? {
+                    Some(kept_in) => Ok(Outcome::RestAside(kept_in)),
+                    None => Ok(Outcome::Deleted),
+                };
+            }
+        };
+        Ok(match kept_in.map_err(local_failure)? {
+            Some(kept_in) => {
+                tracing::info!(folder = %locator.path, kept_in, "the name is needed: what is not synced moved aside");
+                Outcome::RestAside(kept_in)
+            }
+            None => Outcome::Deleted,
+        })
     }
 
     /// The last look before a deletion on the remote: it must still be gone locally. (POL-12)

@@ -28,8 +28,7 @@ use super::root::{Root, Spot, changed, failure};
 use super::stage::Stage;
 use super::trash::Trash;
 use super::{FsError, FsErrorKind, Result};
-use crate::tree::path::{INTERNAL_PREFIX, REPLACED_SUFFIX};
-use crate::tree::{Entry, Kind, RelPath, Stamp};
+use crate::tree::{Entry, InternalName, Kind, RelPath, Stamp};
 use journal::{After, Journal, Over, Record};
 
 /// A name in an open folder.
@@ -55,18 +54,18 @@ impl Place<'_> {
 
 /// A copy that is not complete, or not verified yet: always ours.
 fn part_name(key: u64) -> String {
-    format!("{INTERNAL_PREFIX}{key:016x}.part")
+    InternalName::Copying(key).name().as_str().to_owned()
 }
 
 /// A new version that waits to be exchanged for the old one, and after that the old one.
 fn staged_name(key: u64) -> String {
-    format!("{INTERNAL_PREFIX}{key:016x}")
+    InternalName::Staged(key).name().as_str().to_owned()
 }
 
 /// An original that is out of sight. Listings know such a name as that of an old version that made
 /// room, and a daemon gives it back if nobody else does.
 fn away_name(key: u64) -> String {
-    format!("{INTERNAL_PREFIX}{key:016x}{REPLACED_SUFFIX}")
+    InternalName::Replaced(key).name().as_str().to_owned()
 }
 
 // ---- files -------------------------------------------------------------------------------------

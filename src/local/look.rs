@@ -3,6 +3,7 @@
 //! Owns what of a `statx` becomes an entry or a stamp, and what is skipped. An incomplete answer is
 //! an error, never a shorter one.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -13,7 +14,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::facts::is_fine_birth;
-use super::root::{Root, RootId, Spot, Symlinks, changed, device, failure, refusal};
+use super::root::{
+    Root, RootId, Spot, Symlinks, changed, device, failure, open_dir_below, refusal,
+};
 use super::{FsError, FsErrorKind, Listing, Result, SkipReason, Skipped};
 use crate::tree::file_time;
 use crate::tree::path::{CONTROL_DIR, IGNORE_FILE};
@@ -311,6 +314,20 @@ impl OpenedFile {
     pub(super) fn changed(&self) -> FsError {
         changed(&self.path)
     }
+}
+
+/// The names in a folder, as listings tell them.
+pub(super) fn names_in(parent: &OwnedFd, name: &str) -> rustix::io::Result<BTreeSet<String>> {
+    let dir = open_dir_below(parent, name)?;
+    let mut names = BTreeSet::new();
+    for item in fs::Dir::read_from(&dir)? {
+        let item = item?;
+        let name = item.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.insert(legible(name));
+        }
+    }
+    Ok(names)
 }
 
 /// A name as a person may read it. Bytes that are no text are escaped, so that two names never look

@@ -22,6 +22,8 @@ pub(crate) mod transfer;
 pub mod trash;
 pub mod watch;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -85,6 +87,10 @@ pub enum SkipReason {
     ControlFolder,
     /// The other side's root, which lies within this one under another path.
     OtherRoot,
+    /// The name has a form that foldsync gives to items of its own.
+    Reserved,
+    /// A folder that a rule ignores, while a file of that name would be synced.
+    Ignored,
 }
 
 impl SkipReason {
@@ -99,6 +105,38 @@ impl SkipReason {
             SkipReason::Unreadable => "unreadable item",
             SkipReason::ControlFolder => "control folder of another pair",
             SkipReason::OtherRoot => "the other side's own folder",
+            SkipReason::Reserved => "name reserved for foldsync's own files: rename it",
+            SkipReason::Ignored => "ignored folder",
+        }
+    }
+
+    /// Left out because the rules say so; everything else waits for a person.
+    pub fn is_by_rule(self) -> bool {
+        match self {
+            SkipReason::Symlink | SkipReason::ControlFolder | SkipReason::Ignored => true,
+            SkipReason::Special
+            | SkipReason::OtherRoot
+            | SkipReason::Mount
+            | SkipReason::BadName
+            | SkipReason::Duplicate
+            | SkipReason::Unreadable
+            | SkipReason::Reserved => false,
+        }
+    }
+
+    /// Whether the folder around it can be moved without harm.
+    pub fn is_movable(self) -> bool {
+        match self {
+            SkipReason::Mount
+            | SkipReason::Unreadable
+            | SkipReason::ControlFolder
+            | SkipReason::OtherRoot => false,
+            SkipReason::Symlink
+            | SkipReason::Special
+            | SkipReason::BadName
+            | SkipReason::Duplicate
+            | SkipReason::Reserved
+            | SkipReason::Ignored => true,
         }
     }
 }
@@ -270,4 +308,15 @@ pub trait LocalFs: Send + Sync + 'static {
     async fn trash(&self, path: &RelPath, expected: &Stamp) -> Result<()>;
     /// Removes a folder if it is empty (`NotEmpty` otherwise). Nothing there is success.
     async fn remove_dir(&self, path: &RelPath) -> Result<()>;
+    /// Moves a folder to the trash with all that is in it, where it does not age out; moved back
+    /// (`Changed`) if it holds anything but items of these names. Says where it is, from the root;
+    /// `None` if nothing was there. `NotEmpty` where this cannot be done.
+    async fn set_rest_aside(
+        &self,
+        path: &RelPath,
+        _expected: &Stamp,
+        _rest: &BTreeSet<String>,
+    ) -> Result<Option<String>> {
+        Err(FsError::new(FsErrorKind::NotEmpty, format!("{path} holds what is not synced")))
+    }
 }

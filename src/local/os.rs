@@ -4,6 +4,7 @@
 //! before they are written. The work itself is in `root`, `stage` and `trash`, durability in
 //! `flush`.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::access::{Shared, Sharing};
 use super::carry::{self, Place};
 use super::facts::DiskFacts;
 use super::flush::Flusher;
-use super::look::{kind_of, look};
+use super::look::{kind_of, look, names_in};
 use super::rename::rename_noreplace;
 use super::root::{OpenError, Root, RootId, Spot, Symlinks, changed, failure};
 use super::stage::{Stage, Unflushed};
@@ -362,6 +363,42 @@ impl Disk {
         }
     }
 
+    /// Gives a folder's name up with what it holds: see `LocalFs::set_rest_aside`.
+    pub(crate) fn set_rest_aside(
+        &self,
+        path: &RelPath,
+        expected: &Stamp,
+        rest: &BTreeSet<String>,
+    ) -> Result<Unflushed<Option<String>>> {
+        let looked = self.root.spot(path, "set aside").and_then(|spot| {
+            let stat = self.root.expect(&spot, expected)?;
+            Ok((spot, stat))
+        });
+        let spot = match looked {
+            Err(e) if e.kind == FsErrorKind::NotFound => return Ok((None, Vec::new())),
+            Err(e) => return Err(e),
+            Ok((_, stat)) if kind_of(&stat) != FileType::Directory => return Err(changed(path)),
+            Ok((spot, _)) => spot,
+        };
+        let put = self.trash.put_kept(&self.root, &spot.dir, spot.name.as_str(), path)?;
+        let Some((placed, label)) = put else { return Ok((None, Vec::new())) };
+        // What came in at the last moment is nobody's rest: the folder is still needed.
+        let moved = look(&placed.dir, &placed.name);
+        let is_same = moved.is_ok_and(|stat| expected.is_renamed(&self.root.stamp(&stat)));
+        let is_rest = names_in(&placed.dir, &placed.name).is_ok_and(|names| names.is_subset(rest));
+        if !is_same || !is_rest {
+            let changed = untrash(&placed.dir, &placed.name, &spot);
+            if look(&placed.dir, &placed.name).is_err() {
+                // It is back: what is left of the label is empty, and in nobody's way.
+                let _ = self.trash.drop_label(&self.root, &label);
+            }
+            return Err(changed);
+        }
+        let mut unflushed = placed.into_unflushed();
+        unflushed.push(spot.dir);
+        Ok((Some(format!("{CONTROL_DIR}/trash/{label}/{path}")), unflushed))
+    }
+
     /// The part of `trash` after the look: what is there may be something else by now.
     pub(super) fn trash_looked(
         &self,
@@ -530,6 +567,16 @@ impl LocalFs for OsFs {
     async fn remove_dir(&self, path: &RelPath) -> Result<()> {
         let path = path.clone();
         change(&self.disk, move |disk| disk.remove_dir(&path)).await
+    }
+
+    async fn set_rest_aside(
+        &self,
+        path: &RelPath,
+        expected: &Stamp,
+        rest: &BTreeSet<String>,
+    ) -> Result<Option<String>> {
+        let (path, expected, rest) = (path.clone(), expected.clone(), rest.clone());
+        change(&self.disk, move |disk| disk.set_rest_aside(&path, &expected, &rest)).await
     }
 }
 

@@ -17,8 +17,7 @@ use super::root::{Root, Spot, changed, device, failure, refusal};
 use super::stage::Stage;
 use super::{FsError, FsErrorKind, Result, SkipReason};
 use crate::tree::names::NameRules;
-use crate::tree::path::PARK_PREFIX;
-use crate::tree::{Entry, Kind, Name, RelPath, Stamp};
+use crate::tree::{Entry, InternalName, Kind, Name, RelPath, Stamp};
 
 impl Root {
     /// Success, with what is there, if the folder exists. Returns the folder to make durable.
@@ -156,12 +155,13 @@ pub(super) fn rename_noreplace(
 /// item that was parked.
 fn respell(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> rustix::io::Result<()> {
     let key = getrandom::u64().map_err(|_| Errno::IO)?;
-    let parked = format!("{PARK_PREFIX}{key:x}");
-    rename_noreplace(&from_dir, from, &from_dir, &parked)?;
-    let done = rename_noreplace(&from_dir, &parked, to_dir, to);
+    let parked = InternalName::Parked(key).name();
+    let parked = parked.as_str();
+    rename_noreplace(&from_dir, from, &from_dir, parked)?;
+    let done = rename_noreplace(&from_dir, parked, to_dir, to);
     if done.is_err() {
         // If this fails too, the next sync gives the item a name again.
-        let _ = rename_noreplace(&from_dir, &parked, &from_dir, from);
+        let _ = rename_noreplace(&from_dir, parked, &from_dir, from);
     }
     done
 }

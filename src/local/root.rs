@@ -369,6 +369,8 @@ pub(super) fn refusal(path: &RelPath, reason: SkipReason) -> FsError {
         SkipReason::Unreadable => "not readable",
         SkipReason::ControlFolder => "the control folder of another pair",
         SkipReason::OtherRoot => "the other side's own folder",
+        SkipReason::Ignored => "an ignored folder",
+        SkipReason::Reserved => "under a name of foldsync's own",
     };
     FsError::new(FsErrorKind::Denied, format!("{path} is {what}: left alone"))
 }

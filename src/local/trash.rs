@@ -40,6 +40,10 @@ const AGEING: &str = "ageing";
 const LEDGER_BYTES_MAX: u64 = 16 << 20;
 /// A run folder takes files for this long: its label is the age of all that is in it.
 const RUN_MAX: Duration = Duration::from_secs(3600);
+/// Begins the labels of folders that never age out.
+const KEPT: &str = "kept-";
+/// Ends the path of a folder that is the control folder of a root.
+const CONTROL_END: &str = "/.foldsync";
 const STAMP_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 /// How many folders of one second, or versions of one path, are tried.
 const TRIES: u32 = 10_000;
@@ -122,6 +126,41 @@ impl Trash {
         Err(fail(Errno::NAMETOOLONG))
     }
 
+    /// Moves a folder in that is kept for what it holds, under a label of its own: nothing in it has
+    /// become old by that. `None` if it is not there. The label comes with it.
+    pub(super) fn put_kept(
+        &self,
+        root: &Root,
+        from_dir: &OwnedFd,
+        from: &str,
+        original: &RelPath,
+    ) -> Result<Option<(Placed, String)>> {
+        expect_movable(root, original)?;
+        let trash = root.control(TRASH)?;
+        let fail = |errno| {
+            let why = std::io::Error::from(errno);
+            let context = format!("move {original} to the trash: {why}");
+            match error_kind(errno) {
+                FsErrorKind::NotFound | FsErrorKind::Occupied => {
+                    FsError::new(FsErrorKind::Io, context)
+                }
+                kind => FsError::new(kind, context),
+            }
+        };
+        let label = format!("{KEPT}{}", stamp_of(self.clock.now()));
+        let label = new_folder(&trash, &label).map_err(fail)?;
+        match place_in(&trash, &label, from_dir, from, original) {
+            Ok(placed) => Ok(Some((placed, label))),
+            Err(Errno::NOENT) if look(from_dir, from).err() == Some(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(fail(errno)),
+        }
+    }
+
+    /// Removes what is left of a label whose folder was given back.
+    pub(super) fn drop_label(&self, root: &Root, label: &str) -> Result<()> {
+        remove_folders(&root.control(TRASH)?, label, |_, _| Ok(()))
+    }
+
     /// The label of the run folder to use; a new one if the last is `stale` or too old.
     fn current(&self, trash: &OwnedFd, stale: Option<String>) -> rustix::io::Result<String> {
         let now = self.clock.now();
@@ -132,20 +171,9 @@ impl Trash {
         if let Some(run) = usable {
             return Ok(run.label.clone());
         }
-        let second = jiff::Timestamp::from_second(now.seconds()).unwrap_or(jiff::Timestamp::MIN);
-        let stamp = second.to_zoned(jiff::tz::TimeZone::UTC).strftime(STAMP_FORMAT).to_string();
-        for number in 1..=TRIES {
-            let label = format!("{stamp}-{number}");
-            match fs::mkdirat(trash, &label, Mode::RWXU) {
-                Ok(()) => {
-                    *current = Some(Run { label: label.clone(), begun: now });
-                    return Ok(label);
-                }
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Err(Errno::EXIST)
+        let label = new_folder(trash, &stamp_of(now))?;
+        *current = Some(Run { label: label.clone(), begun: now });
+        Ok(label)
     }
 
     // ---- out ---------------------------------------------------------------------------------
@@ -155,7 +183,7 @@ impl Trash {
         let trash = root.control(TRASH)?;
         let mut found = Vec::new();
         for (label, since) in runs(&trash)? {
-            let Some(since) = since else { continue };
+            let Some(since) = since.or_else(|| kept_since(&label)) else { continue };
             walk(&trash, &label, |step| {
                 if let Step::Item { path: Some(path), size, .. } = step {
                     found.extend(trashed(since, &path, size));
@@ -452,6 +480,43 @@ fn runs(trash: &OwnedFd) -> Result<Vec<(String, Option<Timestamp>)>> {
     Ok(found.into_iter().map(|label| (label.clone(), time_of(&label))).collect())
 }
 
+/// When a folder with a label that never ages out came in.
+fn kept_since(label: &str) -> Option<Timestamp> {
+    time_of(label.strip_prefix(KEPT)?)
+}
+
+fn stamp_of(at: Timestamp) -> String {
+    let second = jiff::Timestamp::from_second(at.seconds()).unwrap_or(jiff::Timestamp::MIN);
+    second.to_zoned(jiff::tz::TimeZone::UTC).strftime(STAMP_FORMAT).to_string()
+}
+
+/// Makes a folder that nobody else has, and says its label.
+fn new_folder(trash: &OwnedFd, stamp: &str) -> rustix::io::Result<String> {
+    for number in 1..=TRIES {
+        let label = format!("{stamp}-{number}");
+        match fs::mkdirat(trash, &label, Mode::RWXU) {
+            Err(Errno::EXIST) => {}
+            made => return made.map(|()| label),
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+/// Another file system, or the root of another pair, stays where it is.
+fn expect_movable(root: &Root, folder: &RelPath) -> Result<()> {
+    walk(root.fd(), folder.as_str(), |step| match step {
+        Step::FolderEnd { path } if path.ends_with(CONTROL_END) => Err(Errno::BUSY),
+        Step::Item { .. } | Step::FolderEnd { .. } => Ok(()),
+    })
+    .map_err(|error| match error.kind {
+        FsErrorKind::Denied => {
+            let what = "another file system, or the root of another pair";
+            FsError::new(error.kind, format!("{folder} holds {what}: it stays where it is"))
+        }
+        _ => error,
+    })
+}
+
 fn time_of(label: &str) -> Option<Timestamp> {
     let (stamp, _) = label.split_once('-')?;
     let at = jiff::civil::DateTime::strptime(STAMP_FORMAT, stamp).ok()?;
@@ -526,11 +591,21 @@ fn walk(
 /// Removes a run folder and all in it; how many files that were.
 fn remove_tree(trash: &OwnedFd, label: &str) -> Result<u64> {
     let mut files = 0;
+    remove_folders(trash, label, |dir, name| {
+        files += 1;
+        ignore_missing(fs::unlinkat(dir, name, AtFlags::empty()))
+    })?;
+    Ok(files)
+}
+
+/// Removes the folders of a run folder that are empty once each file was dealt with.
+fn remove_folders(
+    trash: &OwnedFd,
+    label: &str,
+    mut deal: impl FnMut(&OwnedFd, &CStr) -> rustix::io::Result<()>,
+) -> Result<()> {
     walk(trash, label, |step| match step {
-        Step::Item { dir, name, .. } => {
-            files += 1;
-            ignore_missing(fs::unlinkat(dir, name, AtFlags::empty()))
-        }
+        Step::Item { dir, name, .. } => deal(dir, name),
         Step::FolderEnd { path } => {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
             let outcome = match parent {
@@ -544,8 +619,7 @@ fn remove_tree(trash: &OwnedFd, label: &str) -> Result<u64> {
                 other => ignore_missing(other),
             }
         }
-    })?;
-    Ok(files)
+    })
 }
 
 fn ignore_missing(outcome: rustix::io::Result<()>) -> rustix::io::Result<()> {

@@ -3,13 +3,13 @@
 //! No dependency graph: an operation is emitted only when nothing stands in its way, at most one
 //! for each node. What blocks itself in a ring is untied by parking one occupant.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::tree::{Content, NodeId, Side};
 
 use super::names::{Copies, Occupants};
 use super::target::{Bytes, Goal, Stance, Target};
-use super::{Action, Op, Why, why};
+use super::{Action, Op, Wait, Why, why};
 
 /// What a side still has to do about a node's existence and place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,15 @@ enum Standing {
         /// It has the name that is needed; parking it would help.
         occupies: bool,
     },
+}
+
+/// What the way from a blocked step leads to.
+#[derive(Clone, Copy)]
+enum End {
+    /// Something that runs, or is untied.
+    Runs,
+    /// A node that does not move. The flag: a name on the way is taken.
+    Stuck { holder: NodeId, for_name: bool },
 }
 
 pub(super) struct Diff<'a, 't> {
@@ -59,6 +68,77 @@ impl<'a, 't> Diff<'a, 't> {
 
     /// The operations in order, and how many nodes wait.
     pub(super) fn run(mut self) -> (Vec<Op>, usize) {
+        self.decide();
+        let waiting = self.waiting.iter().filter(|id| !self.ops.contains_key(id)).count();
+        let mut ops: Vec<Op> = self.ops.into_values().collect();
+        ops.sort_by_key(|op| (lane(&op.action), op.node));
+        (ops, waiting)
+    }
+
+    /// Who waits for something that does not go out of the way by itself.
+    pub(super) fn waits(mut self) -> Vec<Wait> {
+        self.decide();
+        // What is busy does not wait: why it is busy is known to who said so.
+        let is_waiting = |id: &&NodeId| !self.ops.contains_key(id) && !self.target.is_busy(**id);
+        let waiting: BTreeSet<NodeId> = self.waiting.iter().filter(is_waiting).copied().collect();
+        let mut known = HashMap::new();
+        let mut waits = Vec::new();
+        for node in waiting {
+            let sides: Vec<Side> =
+                Side::BOTH.into_iter().filter(|side| self.step(*side, node).is_some()).collect();
+            for side in &sides {
+                if let End::Stuck { holder, for_name } = self.end_of(*side, node, &mut known) {
+                    waits.push(Wait { node, side: *side, holder, for_name });
+                }
+            }
+            if sides.is_empty() {
+                waits.push(Wait { node, side: Side::Local, holder: node, for_name: false });
+            }
+        }
+        waits
+    }
+
+    /// Follows a blocked step to what blocks it in the end.
+    fn end_of(
+        &mut self,
+        side: Side,
+        start: NodeId,
+        known: &mut HashMap<(Side, NodeId), End>,
+    ) -> End {
+        let mut path: Vec<(NodeId, bool)> = Vec::new();
+        let mut at = start;
+        let mut end = loop {
+            if let Some(end) = known.get(&(side, at)) {
+                break *end;
+            }
+            // A ring is untied.
+            known.insert((side, at), End::Runs);
+            let standing = match self.ops.contains_key(&at) {
+                true => Standing::Ready,
+                false => self.standing(side, at),
+            };
+            match standing {
+                Standing::Ready => break End::Runs,
+                Standing::Elsewhere => {
+                    path.push((at, false));
+                    break End::Stuck { holder: at, for_name: false };
+                }
+                Standing::Behind { node, occupies } => {
+                    path.push((at, occupies));
+                    at = node;
+                }
+            }
+        };
+        for (node, occupies) in path.into_iter().rev() {
+            if let End::Stuck { for_name, .. } = &mut end {
+                *for_name |= occupies;
+            }
+            known.insert((side, node), end);
+        }
+        end
+    }
+
+    fn decide(&mut self) {
         for (id, fate) in &self.target.fates {
             if self.held.contains(id) || !self.needs_anything(*id, fate.as_ref()) {
                 continue;
@@ -73,10 +153,6 @@ impl<'a, 't> Diff<'a, 't> {
             }
         }
         self.park();
-        let waiting = self.waiting.iter().filter(|id| !self.ops.contains_key(id)).count();
-        let mut ops: Vec<Op> = self.ops.into_values().collect();
-        ops.sort_by_key(|op| (lane(&op.action), op.node));
-        (ops, waiting)
     }
 
     fn needs_anything(&self, id: NodeId, fate: Option<&Goal>) -> bool {

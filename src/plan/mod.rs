@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::tree::names::NameRules;
 use crate::tree::{NodeId, Side, Trees};
 
-pub use op::{Action, Bind, Brake, BrakeReason, Hold, HoldReason, Op, Plan, Why};
+pub use op::{Action, Bind, Brake, BrakeReason, Hold, HoldReason, Op, Plan, Wait, Why};
 
 /// Which way changes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,12 +39,32 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// As it is configured and recorded.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::TwoWay => "two-way",
+            Mode::MirrorUp => "mirror-up",
+            Mode::MirrorDown => "mirror-down",
+            Mode::BackupUp => "backup-up",
+            Mode::BackupDown => "backup-down",
+        }
+    }
+
     /// The side whose state counts in a one-way mode.
     pub fn source(self) -> Option<Side> {
         match self {
             Mode::TwoWay => None,
             Mode::MirrorUp | Mode::BackupUp => Some(Side::Local),
             Mode::MirrorDown | Mode::BackupDown => Some(Side::Remote),
+        }
+    }
+
+    /// The same direction, deleting nothing at the destination.
+    pub fn without_deletions(self) -> Mode {
+        match self {
+            Mode::TwoWay => Mode::TwoWay,
+            Mode::MirrorUp | Mode::BackupUp => Mode::BackupUp,
+            Mode::MirrorDown | Mode::BackupDown => Mode::BackupDown,
         }
     }
 
@@ -141,6 +161,15 @@ pub fn plan_all(trees: &Trees, constraints: &Constraints<'_>) -> Plan {
     plan_of(trees, constraints, trees.ids())
 }
 
+/// What keeps the nodes that wait from going on, where no operation of the plan does away with it. For
+/// a plan without binds.
+pub fn waits(trees: &Trees, constraints: &Constraints<'_>) -> Vec<Wait> {
+    let mut target = merge::merge(trees, constraints, trees.divergent().iter().copied());
+    repair::repair(&mut target);
+    let (_, _, held) = held(&target);
+    diff::Diff::new(&target, &held).waits()
+}
+
 fn plan_of(
     trees: &Trees,
     constraints: &Constraints<'_>,
@@ -152,15 +181,21 @@ fn plan_of(
         return Plan { binds, ..Plan::default() };
     }
     kept::recognise(&mut target);
-    let holds = names::holds(&target, &mut names::Occupants::new(&target));
-    let brakes = brake::brakes(&target);
-    let held: HashSet<NodeId> = holds
+    let (holds, brakes, held) = held(&target);
+    let (ops, waiting) = diff::Diff::new(&target, &held).run();
+    Plan { binds, ops, waiting, holds, brakes }
+}
+
+/// What gets no operation whatever stands in its way, and why.
+fn held(target: &target::Target<'_>) -> (Vec<Hold>, Vec<Brake>, HashSet<NodeId>) {
+    let holds = names::holds(target, &mut names::Occupants::new(target));
+    let brakes = brake::brakes(target);
+    let nodes = holds
         .iter()
         .map(|hold| hold.node)
         .chain(brakes.iter().flat_map(|brake| brake.nodes.iter().copied()))
         .collect();
-    let (ops, waiting) = diff::Diff::new(&target, &held).run();
-    Plan { binds, ops, waiting, holds, brakes }
+    (holds, brakes, nodes)
 }
 
 #[cfg(test)]

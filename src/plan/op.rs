@@ -136,6 +136,17 @@ pub struct Brake {
     pub files: u64,
 }
 
+/// A node that cannot go on until something else does, which no operation of the plan brings about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    pub node: NodeId,
+    pub side: Side,
+    /// What everything waits for in the end; the node itself, if reading another one must tell.
+    pub holder: NodeId,
+    /// A name is needed that is taken; not only a folder that is missing or not yet empty.
+    pub for_name: bool,
+}
+
 /// What can be done now. What it unblocks appears in the next plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

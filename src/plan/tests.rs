@@ -52,7 +52,19 @@ impl Pair {
     }
 
     fn plan(&self) -> Plan {
-        let constraints = Constraints {
+        self.constrained(|constraints| {
+            let sparse = plan(&self.trees, constraints);
+            assert_eq!(sparse, plan_all(&self.trees, constraints));
+            sparse
+        })
+    }
+
+    fn waits(&self) -> Vec<Wait> {
+        self.constrained(|constraints| waits(&self.trees, constraints))
+    }
+
+    fn constrained<T>(&self, ask: impl FnOnce(&Constraints<'_>) -> T) -> T {
+        ask(&Constraints {
             busy: &self.busy,
             approved: &self.approved,
             chosen: &self.chosen,
@@ -64,10 +76,7 @@ impl Pair {
             brake: &self.brake,
             recent: self.recent,
             conflict_mark: "20261121-101500-pc",
-        };
-        let sparse = plan(&self.trees, &constraints);
-        assert_eq!(sparse, plan_all(&self.trees, &constraints));
-        sparse
+        })
     }
 
     fn put(&mut self, side: Side, id: NodeId, at: Placement, content: Content) {
@@ -892,4 +901,42 @@ fn what_loses_its_name_and_has_a_copy_goes_to_the_trash() {
     assert_eq!(done, Some((Side::Remote, &Action::Delete, Why::HasCopy)));
     assert!(matches!(action(&plan, copy), Some(Action::Transfer { .. })));
     assert_eq!(plan.brakes, []);
+}
+
+// ---- what waits ------------------------------------------------------------------------------
+
+#[test]
+fn what_waits_says_for_whom_it_waits_in_the_end_and_whether_for_a_name() {
+    let mut pair = Pair::new();
+    let kept = pair.agreed(at(ROOT, "d"), Content::Dir);
+    let inner = pair.agreed(at(kept, "in"), Content::Dir);
+    let moved = pair.agreed(at(ROOT, "e"), Content::Dir);
+    let new = pair.new_on(Side::Local, at(moved, "new"), is(1));
+    pair.remove(Side::Remote, inner);
+    pair.remove(Side::Remote, kept);
+    pair.busy = HashSet::from([inner]);
+    let for_name = |node, for_name| Wait { node, side: Side::Local, holder: inner, for_name };
+    assert_eq!(pair.waits(), [for_name(kept, false)], "only its own subfolder is in its way");
+    pair.put(Side::Remote, moved, at(ROOT, "d"), Content::Dir);
+    assert_eq!(pair.waits(), [for_name(kept, false), for_name(moved, true)]);
+    assert!(op(&pair.plan(), new).is_some(), "nobody else waits");
+    // Nothing is in the way of what runs, or is untied.
+    pair.busy.clear();
+    assert_eq!(pair.waits(), []);
+    pair.put(Side::Remote, moved, at(ROOT, "e"), Content::Dir);
+    let (a, b) = (pair.agreed(at(ROOT, "a"), is(2)), pair.agreed(at(ROOT, "b"), is(3)));
+    pair.remove(Side::Remote, b);
+    pair.put(Side::Remote, a, at(ROOT, "b"), is(2));
+    pair.put(Side::Remote, b, at(ROOT, "a"), is(3));
+    assert_eq!(pair.waits(), []);
+}
+
+#[test]
+fn what_waits_for_something_that_is_held_names_it() {
+    let mut pair = Pair::new();
+    pair.names[1].forbidden = AsciiSet::EMPTY.with(':');
+    let folder = pair.new_on(Side::Local, at(ROOT, "a:b"), Content::Dir);
+    let file = pair.new_on(Side::Local, at(folder, "f"), is(1));
+    let wait = Wait { node: file, side: Side::Remote, holder: folder, for_name: false };
+    assert_eq!(pair.waits(), [wait]);
 }

@@ -4,7 +4,7 @@
 //! one folder; everything else is `local`'s. Items are looked up by path, and a folder that is not
 //! the one the caller means is never listed or written to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -435,6 +435,16 @@ impl Remote for DirRemote {
             Kind::Dir => disk.remove_expected_dir(&target.path, &expected),
         })
         .await
+    }
+
+    async fn set_rest_aside(
+        &self,
+        target: &Locator,
+        expected: &Stamp,
+        rest: &BTreeSet<String>,
+    ) -> Result<Option<String>> {
+        let (path, expected, rest) = (target.path.clone(), expected.clone(), rest.clone());
+        self.act(move |disk| disk.set_rest_aside(&path, &expected, &rest)).await
     }
 
     async fn quota(&self) -> Result<Quota> {

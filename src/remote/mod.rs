@@ -8,6 +8,7 @@ pub mod dir;
 pub mod disktop;
 pub mod http;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -155,6 +156,12 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// New versions get their places by a swap of names, so that items under names of foldsync's own
+    /// may be on their way there.
+    pub fn swaps_names(&self) -> bool {
+        self.same_name != Known::Is(SameName::Replaces)
+    }
+
     /// The algorithm that a pair with this remote knows content by.
     pub fn pair_hash(&self) -> HashAlgo {
         self.content_hash.or(self.instant_upload).unwrap_or(HashAlgo::Sha256)
@@ -326,6 +333,19 @@ pub trait Remote: Send + Sync + 'static {
     /// Succeeds if the item is already gone; `Changed` if it is not the expected version. A folder
     /// must be empty.
     async fn delete(&self, target: &Locator, expected: &Stamp) -> Result<()>;
+
+    /// Moves a folder out of the tree with all that is in it; moved back (`Changed`) if it holds anything
+    /// but items of these names. Says where it is; `None` if nothing was there. `Changed` where this
+    /// cannot be done: the folder stays then.
+    async fn set_rest_aside(
+        &self,
+        target: &Locator,
+        _expected: &Stamp,
+        _rest: &BTreeSet<String>,
+    ) -> Result<Option<String>> {
+        let context = format!("{} holds what is not synced", target.path);
+        Err(RemoteError::new(ErrorKind::Changed, context))
+    }
 
     /// Folders of the pair in which something has changed just now, as far as the service tells
     /// without being asked for each folder. A hint only makes a look come sooner: nothing relies on

@@ -118,7 +118,8 @@ impl NameRules {
         self.case.is(CaseRule::Insensitive) || self.takes_forms_for_one()
     }
 
-    fn takes_forms_for_one(&self) -> bool {
+    /// Whether the Unicode forms of a name are one name here.
+    pub fn takes_forms_for_one(&self) -> bool {
         self.forms.is(FormRule::Alike) || self.forms.is(FormRule::Respelled)
     }
 

@@ -7,14 +7,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::internal_names::InternalName;
+
 /// The folder in each root that belongs to foldsync: marker, stage and trash. Never synced.
 pub const CONTROL_DIR: &str = ".foldsync";
-/// Prefix of names that foldsync gives to parked and staged items on a side.
-pub const INTERNAL_PREFIX: &str = ".foldsync-";
-/// Prefix of the names of parked items. What else starts with the internal prefix is staged.
-pub const PARK_PREFIX: &str = ".foldsync-park-";
-/// Ends the internal name of an old version that made room for a new one.
-pub const REPLACED_SUFFIX: &str = ".old";
 /// The ignore file, which is itself synced.
 pub const IGNORE_FILE: &str = ".foldsyncignore";
 
@@ -61,14 +57,19 @@ impl Name {
         Name(Arc::from(""))
     }
 
-    /// Given by foldsync to something parked; users never see it at rest.
+    /// What foldsync means by the name, if it is one of its own.
+    pub fn internal(&self) -> Option<InternalName> {
+        InternalName::of(&self.0)
+    }
+
+    /// Given by foldsync to something staged or parked; users never see it at rest.
     pub fn is_internal(&self) -> bool {
-        self.0.starts_with(INTERNAL_PREFIX)
+        self.internal().is_some()
     }
 
     /// Whether this is the name of an old version that made room for a new one.
     pub fn is_replaced(&self) -> bool {
-        self.is_internal() && self.0.ends_with(REPLACED_SUFFIX)
+        matches!(self.internal(), Some(InternalName::Replaced(_)))
     }
 }
 

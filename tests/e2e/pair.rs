@@ -369,6 +369,18 @@ impl Pair {
         }
         assert_eq!(nodes, ledger::nodes(&self.database()), "the recorded state after {run}");
         self.assert_no_leftovers();
+        self.assert_verified(&run);
+    }
+
+    /// A run says that nothing is left if and only if `verify` finds no difference. Conflicts are open
+    /// although both sides have both versions.
+    #[track_caller]
+    pub(crate) fn assert_verified(&self, run: &Run) {
+        let summary = run.summary();
+        let is_clean = summary.skipped == 0 && summary.failed == 0 && summary.held == 0;
+        let verified = self.run(&["verify"]);
+        assert_eq!(verified.exit == 0, is_clean, "{run} but {verified}");
+        assert!(verified.exit == 0 || run.exit != 0, "{run} but {verified}");
     }
 
     /// Nothing half-done is left in the stage of either side.

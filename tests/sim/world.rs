@@ -270,7 +270,7 @@ impl World {
                 }
                 match *result {
                     Ok(_) if self.is_equal() => break,
-                    Ok(_) => {}
+                    Ok(summary) => self.check_told(&summary),
                     Err(error) => self.hub.violate(format!("S3: all is calm, but {error}")),
                 }
             }
@@ -285,6 +285,16 @@ impl World {
         oracle::check_nothing_lost(&self.hub, &self.disk, &self.cloud);
         oracle::check_in_sight(&self.hub, &local, &remote);
         self.check_quiet().await;
+    }
+
+    /// A run that leaves the sides different says so.
+    fn check_told(&self, summary: &Summary) {
+        let Summary { skipped, failed, held, stop, .. } = summary;
+        if skipped.is_empty() && *failed == 0 && *held == 0 && stop.is_none() {
+            let [local, remote] = self.at_rest();
+            let what = format!("a run is clean, but: {local:?} {remote:?}");
+            self.hub.violate(what);
+        }
     }
 
     fn is_equal(&self) -> bool {

@@ -78,8 +78,13 @@ struct Records {
 
 impl Records {
     fn of(pair: &Pair) -> Result<Records, Failure> {
-        let Some(store) = pair.records()? else { return Ok(Records::default()) };
-        Records::read(&store).map_err(|error| pair.failed(&error))
+        let mut records = match pair.records()? {
+            Some(store) => Records::read(&store).map_err(|error| pair.failed(&error))?,
+            None => Records::default(),
+        };
+        // Newer than what the database says: a run that begins does away with it.
+        records.last = LastRun::read_unbegun(pair).or(records.last);
+        Ok(records)
     }
 
     fn read(store: &Store) -> crate::store::Result<Records> {
@@ -97,7 +102,8 @@ impl Records {
 
     /// The code of the last run, with what was decided since taken into account.
     fn exit(&self) -> Exit {
-        let Some(last) = &self.last else { return Exit::InSync };
+        // Nobody knows how a pair is that was never synced.
+        let Some(last) = &self.last else { return Exit::SomeFailed };
         let Some(summary) = &last.summary else { return last.exit() };
         exit_of(&Summary {
             conflicts: self.conflicts,

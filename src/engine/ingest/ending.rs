@@ -367,7 +367,7 @@ impl Engine {
             (Some(_), Some(old)) => (place(old.at().name.clone()), Some(entry.name.clone())),
             // Parked by a state database that is lost: it gets a name that people can see.
             (Some(key), None) => {
-                let name = Name::new(&format!("foldsync-recovered-{key}"));
+                let name = Name::new(&format!("foldsync-recovered-{key:x}"));
                 (place(name.unwrap_or(entry.name.clone())), Some(entry.name.clone()))
             }
         };

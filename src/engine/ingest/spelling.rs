@@ -23,8 +23,9 @@ impl Engine {
     /// or else the composed one.
     pub(super) fn spell_as_known(&self, side: Side, dir: NodeId, listing: &mut Listing) {
         let rules = self.name_rules(side);
-        let respells = rules.forms.is(FormRule::Respelled) || rules.forms.is(FormRule::Alike);
-        if !respells || listing.entries.iter().all(|entry| entry.name.as_str().is_ascii()) {
+        if !rules.takes_forms_for_one()
+            || listing.entries.iter().all(|entry| entry.name.as_str().is_ascii())
+        {
             return;
         }
         let mut known: HashMap<String, &Name> = HashMap::new();

@@ -21,7 +21,7 @@ use crate::local::root::{Root, failure, open_dir_below};
 use crate::local::stage::Stage;
 use crate::local::trash::{Placed, Trash};
 use crate::local::{FsError, FsErrorKind, Result};
-use crate::tree::path::{CONTROL_DIR, INTERNAL_PREFIX};
+use crate::tree::path::CONTROL_DIR;
 use crate::tree::{ItemId, RelPath, Rev, Stamp};
 
 const PREFIX: &str = "move-";
@@ -206,9 +206,7 @@ impl Journal<'_> {
         let (parent, _) = split(path);
         match open_dir_below(self.root.fd(), parent) {
             Ok(dir) => Ok(vec![(dir, parent.to_owned())]),
-            Err(Errno::NOENT | Errno::NOTDIR) => {
-                self.search(&format!("{INTERNAL_PREFIX}{key:016x}"))
-            }
+            Err(Errno::NOENT | Errno::NOTDIR) => self.search(&staged_name(key)),
             Err(errno) => Err(failure("open", parent, errno)),
         }
     }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use super::DiskTop;
 use super::api::FileRow;
 use crate::remote::Result;
-use crate::tree::Name;
-use crate::tree::path::{INTERNAL_PREFIX, PARK_PREFIX, REPLACED_SUFFIX};
+use crate::tree::internal_names::prefix;
+use crate::tree::{InternalName, Name};
 
 /// Leftovers whose places are looked up.
 const LOOKED_UP_MAX: usize = 20;
@@ -34,12 +34,11 @@ pub enum LeftoverKind {
 
 impl LeftoverKind {
     fn of(name: &str) -> Option<LeftoverKind> {
-        let rest = name.strip_prefix(INTERNAL_PREFIX)?;
-        let is_key = |text: &str| text.len() == 16 && u64::from_str_radix(text, 16).is_ok();
-        match rest.strip_suffix(REPLACED_SUFFIX) {
-            Some(key) if is_key(key) => Some(LeftoverKind::Old),
-            None if is_key(rest) => Some(LeftoverKind::New),
-            Some(_) | None => name.starts_with(PARK_PREFIX).then_some(LeftoverKind::Parked),
+        match InternalName::of(name)? {
+            InternalName::Staged(_) => Some(LeftoverKind::New),
+            InternalName::Replaced(_) => Some(LeftoverKind::Old),
+            InternalName::Parked(_) => Some(LeftoverKind::Parked),
+            InternalName::Copying(_) | InternalName::Scratch => None,
         }
     }
 }
@@ -48,7 +47,7 @@ impl DiskTop {
     /// In the whole sandbox, as far as the service's search finds them. What a sync has under way
     /// right now is among them. One request, and one for each that is found.
     pub async fn leftovers(&self) -> Result<Vec<Leftover>> {
-        let found = self.api.search(INTERNAL_PREFIX).await?.files;
+        let found = self.api.search(prefix()).await?.files;
         let mut leftovers = Vec::new();
         for row in found.iter().filter_map(|row| FileRow::deserialize(row).ok()) {
             let Ok(name) = Name::new(&row.name.0) else { continue };

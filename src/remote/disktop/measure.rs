@@ -20,10 +20,8 @@ use super::listing::{Id, read_folder};
 use super::{DiskTop, Measured, Spelling, sandbox_path};
 use crate::remote::http::{Fetch, SignedUrl};
 use crate::remote::{CaseRule, ErrorKind, FormRule, IdLife, Known, RemoteError, Result, SameName};
-use crate::tree::{Entry, HashAlgo, Hasher, Name, RelPath};
+use crate::tree::{Entry, HashAlgo, Hasher, InternalName, RelPath};
 
-/// Never listed as content: it has the form of a staged name.
-const SCRATCH: &str = ".foldsync-doctor";
 /// Items that one request may delete.
 const DELETED_AT_ONCE: usize = 50;
 
@@ -133,8 +131,7 @@ impl DiskTop {
     /// About a hundred requests, more where names are restricted, and a few kilobytes in a scratch
     /// folder of the sandbox. The folder is removed again also after a failure, if the service lets.
     pub async fn measure(&self) -> Result<Findings> {
-        let name = Name::new(SCRATCH)
-            .map_err(|error| RemoteError::new(ErrorKind::InvalidName, error.to_string()))?;
+        let name = InternalName::Scratch.name();
         let folder = self.ensure_folder(&RelPath::root(), &name).await?;
         let path = sandbox_path(&RelPath::root().join(&name));
         // Of an earlier try that could not clean up.

@@ -214,7 +214,7 @@ mod tests {
         let has_room = |n: &str, at| sightings.has_room(&RelPath::root(), &name(n), at);
         assert!(has_room("b", 100) && has_room("b", 160));
         assert!(!has_room("b", 161) && !has_room("b", 99) && !has_room("a", 100));
-        assert!(has_room(".foldsync-7", 9999), "the name is ours alone");
+        assert!(has_room(".foldsync-park-7", 9999), "the name is ours alone");
     }
 
     #[test]
