@@ -388,12 +388,12 @@ fn each_line_says_to_us_what_it_says_to_git() {
     };
     let mut chance = Chance(seed(9));
     let mut cases = Vec::new();
-    for number in 0..1_500 {
+    for number in 0..800 {
         let top = format!("t{number}");
         let mut case = Case::default();
         let paths = chance.paths(8);
         paths.iter().for_each(|names| case.add(&top, names));
-        case.files.insert(top, chance.text(3, &paths));
+        case.files.insert(top, chance.text(5, &paths));
         cases.push(case);
     }
     let ignored = compare(&repository, &[], &cases);
