@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::RenameFlags;
 use tempfile::TempDir;
 
 const MARKER: &str = ".conflict-";
@@ -138,14 +139,33 @@ impl Ends {
         text
     }
 
+    /// A name outside of all folders.
+    fn beside(&mut self) -> PathBuf {
+        self.serial += 1;
+        self.home.path().join(format!("beside-{}", self.serial))
+    }
+
+    /// Writes a file as an editor does, and knows which version that replaces even while daemons run.
     fn write(&mut self, end: usize, path: &str) -> String {
-        let at = self.folders[end].join(path);
-        if let Ok(old) = fs::read_to_string(&at) {
-            self.given_up.insert(old);
-        }
+        let (at, new) = (self.folders[end].join(path), self.beside());
         let text = self.content(end);
-        fs::write(at, &text).unwrap();
+        fs::write(&new, &text).unwrap();
+        if !put(&new, &at, RenameFlags::NOREPLACE) {
+            if put(&new, &at, RenameFlags::EXCHANGE) {
+                self.give_up(&new);
+            } else {
+                self.written.remove(&text);
+            }
+        }
         text
+    }
+
+    /// What a user took away on purpose.
+    fn give_up(&mut self, at: &Path) {
+        self.given_up.extend(fs::read_to_string(at));
+        for text in tree_of(at).into_values().flatten() {
+            self.given_up.insert(text);
+        }
     }
 
     /// One random deed of the user at an end.
@@ -175,18 +195,20 @@ impl Ends {
             }
             6 => {
                 if let Some(file) = some(&files, random) {
-                    self.given_up.extend(tree[&file].clone());
-                    fs::remove_file(root.join(&file)).unwrap();
+                    let away = self.beside();
+                    if put(&root.join(&file), &away, RenameFlags::NOREPLACE) {
+                        self.give_up(&away);
+                    }
                 }
             }
             7 | 8 if is_free => {
                 let all: Vec<&String> = if random.below(3) == 0 { dirs } else { files };
                 if let Some(old) = some(&all, random).filter(|old| !new.starts_with(old.as_str())) {
-                    fs::rename(root.join(old), root.join(&new)).unwrap();
+                    put(&root.join(old), &root.join(&new), RenameFlags::NOREPLACE);
                 }
             }
             9 if is_free && dir.matches('/').count() < 3 => {
-                fs::create_dir(root.join(&new)).unwrap();
+                drop(fs::create_dir(root.join(&new)));
             }
             _ => {}
         }
@@ -218,6 +240,13 @@ impl Ends {
         assert!(differences.is_empty(), "{story}: {differences:#?}");
     }
 
+    /// Where contents are, also in the trash.
+    fn places_of(&self, texts: &[&String]) -> String {
+        let texts = texts.iter().flat_map(|text| ["-e", text.trim()]);
+        let found = Command::new("grep").arg("-rF").args(texts).arg(self.home.path()).output();
+        String::from_utf8_lossy(&found.unwrap().stdout).into_owned()
+    }
+
     /// No content is lost, and there are no more conflict copies than contents that lost their name.
     fn assert_kept_once(&self, story: &str) {
         let tree = tree_of(&self.folders[0]);
@@ -226,7 +255,8 @@ impl Ends {
         let present: BTreeSet<&String> = files().map(|(_, text)| text).collect();
         let is_lost = |text: &&String| !self.given_up.contains(*text) && !present.contains(text);
         let lost: Vec<_> = self.written.iter().filter(is_lost).collect();
-        assert!(lost.is_empty(), "{story}: lost {lost:#?}\nof {tree:#?}");
+        let kept = self.places_of(&lost);
+        assert!(lost.is_empty(), "{story}: lost {lost:#?}\nof {tree:#?}\nbut for {kept}");
         let named: BTreeSet<&String> =
             files().filter(|(path, _)| !is_copy(path)).map(|(_, text)| text).collect();
         let losers = self.written.iter().filter(|text| !named.contains(text)).count();
@@ -268,6 +298,11 @@ impl Ends {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// Renames, unless somebody else changed the names meanwhile.
+fn put(from: &Path, to: &Path, flags: RenameFlags) -> bool {
+    rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags).is_ok()
 }
 
 /// Path to content, or to none for a folder. What foldsync keeps for itself is left out.

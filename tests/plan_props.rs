@@ -311,8 +311,9 @@ fn the_order_of_operations_does_not_change_the_result() {
     });
 }
 
+// Which name a file gets may depend on which of the folders above it were renamed first.
 #[test]
-fn with_a_peer_exchanging_the_roles_of_the_sides_changes_nothing() {
+fn with_a_peer_exchanging_the_roles_of_the_sides_changes_names_at_most() {
     check(10, |seed| {
         let [one, other] = [false, true].map(|flipped| {
             let mut world = World::new();
@@ -320,7 +321,7 @@ fn with_a_peer_exchanging_the_roles_of_the_sides_changes_nothing() {
             world.unread = [[0, 0], [50, 50]][usize::from(seed % 2 == 0)];
             let mut world = changed_in(world, seed, flipped);
             world.rest(&mut Random::new(seed));
-            world.paths(Side::Local)
+            world.present()
         });
         assert_eq!(one, other);
     });
