@@ -4,7 +4,7 @@
 //! folders that are made and removed. Where the disk refuses to rename between two folders, `carry`
 //! does it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, FileType, RenameFlags, Statx};
 use rustix::io::Errno;
@@ -144,7 +144,7 @@ pub(super) fn rename_noreplace(
     match calls::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
         Err(errno) if lacks_flags(errno) => rename_plainly(from_dir, from, to_dir, to),
         Err(Errno::EXIST) if is_respelling(&from_dir, from, &to_dir, to) => {
-            respell(from_dir, from, to_dir, to)
+            respell(from_dir.as_fd(), from, to_dir.as_fd(), to)
         }
         other => other,
     }
@@ -153,15 +153,20 @@ pub(super) fn rename_noreplace(
 /// Changes how a name is spelled where both spellings are one name: through a third one, because some
 /// disks take the direct way for no change at all. What a kill leaves under that name is known as an
 /// item that was parked.
-fn respell(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> rustix::io::Result<()> {
+fn respell(
+    from_dir: BorrowedFd<'_>,
+    from: &str,
+    to_dir: BorrowedFd<'_>,
+    to: &str,
+) -> rustix::io::Result<()> {
     let key = getrandom::u64().map_err(|_| Errno::IO)?;
     let parked = InternalName::Parked(key).name();
     let parked = parked.as_str();
-    rename_noreplace(&from_dir, from, &from_dir, parked)?;
-    let done = rename_noreplace(&from_dir, parked, to_dir, to);
+    rename_noreplace(from_dir, from, from_dir, parked)?;
+    let done = rename_noreplace(from_dir, parked, to_dir, to);
     if done.is_err() {
         // If this fails too, the next sync gives the item a name again.
-        let _ = rename_noreplace(&from_dir, parked, &from_dir, from);
+        let _ = rename_noreplace(from_dir, parked, from_dir, from);
     }
     done
 }
@@ -191,7 +196,7 @@ pub(super) fn rename_plainly(
     // systems with neither RENAME_NOREPLACE nor hard links.
     match look(&to_dir, to) {
         Ok(_) if !is_respelling(&from_dir, from, &to_dir, to) => Err(Errno::EXIST),
-        Ok(_) => respell(from_dir, from, to_dir, to),
+        Ok(_) => respell(from_dir.as_fd(), from, to_dir.as_fd(), to),
         Err(Errno::NOENT) => calls::renameat(from_dir, from, to_dir, to),
         Err(errno) => Err(errno),
     }
