@@ -221,7 +221,7 @@ impl<'a> Check<'a> {
             let path = dir.join(own_name);
             match sides {
                 (Some(local), Some(remote)) => {
-                    let target = below(locator, &remote, &path);
+                    let target = below(locator, &remote);
                     match self.both(&path, &local, &remote, &target).await {
                         Ok(None) if local.kind == Kind::Dir => folders.push((path, target)),
                         Ok(None) => {}
@@ -233,7 +233,7 @@ impl<'a> Check<'a> {
                 }
                 (Some(entry), None) => self.only(&path, &entry, None).await?,
                 (None, Some(entry)) => {
-                    let target = below(locator, &entry, &path);
+                    let target = below(locator, &entry);
                     self.only(&path, &entry, Some(target)).await?;
                 }
                 (None, None) => {}
@@ -366,14 +366,15 @@ impl<'a> Check<'a> {
 
 fn inside(dir: &RelPath, target: Option<&Locator>, entry: &Entry) -> (RelPath, Option<Locator>) {
     let path = dir.join(&entry.name);
-    let target = target.map(|above| below(above, entry, &path));
+    let target = target.map(|above| below(above, entry));
     (path, target)
 }
 
-fn below(parent: &Locator, entry: &Entry, path: &RelPath) -> Locator {
+fn below(parent: &Locator, entry: &Entry) -> Locator {
     Locator {
         id: Some(entry.item.clone()),
-        path: path.clone(),
+        // A disk may know it under another spelling than the other side.
+        path: parent.path.join(&entry.name),
         parent_id: parent.id.clone(),
         kind: entry.kind,
     }
