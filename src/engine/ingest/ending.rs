@@ -72,6 +72,7 @@ impl Engine {
             let stood = self
                 .trees
                 .occupant(look.side, &at)
+                .filter(|node| self.trees.kind(*node) == Kind::Dir)
                 .or_else(|| self.carried_to(look, &at, Kind::Dir))
                 .filter(|node| !look.placed.contains_key(node) && !self.moved_away.contains(node));
             let node = stood.unwrap_or_else(|| self.trees.create(Kind::Dir));

@@ -48,17 +48,16 @@ pub(super) fn carry(
 /// Makes the new folder, with a marker in it that says, as long as it is under way, that it is ours.
 fn make(root: &Root, from: &Place<'_>, to: &Place<'_>, marker: &str) -> Result<()> {
     let fail = |errno| failure("create the folder", &to.path, errno);
-    calls::mkdirat(to.dir, marker, Mode::RWXU).map_err(fail)?;
-    let dir = open_dir_below(to.dir, marker).map_err(fail)?;
+    calls::mkdirat(to.dir, to.name, Mode::RWXU).map_err(|errno| match errno {
+        Errno::EXIST => occupied(to),
+        errno => fail(errno),
+    })?;
+    let dir = open_dir_below(to.dir, to.name).map_err(fail)?;
     if let Ok(source) = open_dir_below(from.dir, from.name) {
         resemble(&source, &dir);
     }
     calls::create(&dir, marker).map_err(fail)?;
     flush_one(&dir, root.fd()).map_err(fail)?;
-    rename_noreplace(to.dir, marker, to.dir, to.name).map_err(|errno| match errno {
-        Errno::EXIST => occupied(to),
-        errno => fail(errno),
-    })?;
     flush_one(to.dir, root.fd()).map_err(fail)
 }
 
@@ -87,30 +86,20 @@ pub(super) fn go_back(
         // An error leaves a folder here and one there, and nothing hidden.
         let _ = transfer(root, stage, to, from, &marker);
     } else if is_old {
-        // Killed on the way back, before the last step: nothing is in it, or it stays.
+        // Killed before the marker was made or after it was removed: nothing is in it, or it stays.
         let _ = remove_emptied(root, to, None);
     }
     drop_marker(journal, key, from, to)
 }
 
-/// Removes the marker, and the new folder where it had no name yet.
 fn drop_marker(journal: &Journal<'_>, key: u64, from: &str, to: &str) -> Result<()> {
     let (root, marker) = (journal.root, staged_name(key));
-    let remove = |dir: &OwnedFd, flags| {
-        let removed = unless_missing(calls::unlinkat(dir, &marker, flags));
-        removed.map_err(|errno| failure("tidy up", to, errno))
-    };
-    for (dir, _) in journal.folders(key, to)? {
-        if let Ok(unnamed) = open_dir_below(&dir, &marker) {
-            remove(&unnamed, AtFlags::empty())?;
-            remove(&dir, AtFlags::REMOVEDIR)?;
-        }
-    }
     let is_there = |path: &str| open_dir_below(root.fd(), path).is_ok();
     // Neither of them means that somebody has moved the new one.
     if is_there(to) || !is_there(from) {
         for (dir, _) in journal.folders(key, &join(to, &marker))? {
-            remove(&dir, AtFlags::empty())?;
+            let removed = calls::unlinkat(&dir, &marker, AtFlags::empty());
+            unless_missing(removed).map_err(|errno| failure("tidy up", to, errno))?;
         }
     }
     Ok(())

@@ -201,7 +201,7 @@ const VERBS: [(&str, Verb); 6] = [
     }),
 ];
 
-// DSK-03: whatever the disk refuses, every verb does what it does elsewhere.
+// Whatever the disk refuses, every verb does what it does elsewhere.
 #[test]
 fn every_verb_works_on_every_kind_of_disk() {
     let outcome = |disk: Habits, verb: Verb| {
