@@ -274,7 +274,10 @@ impl Ends {
 
     /// The users rest.
     fn assert_comes_to_rest(&self, story: &str) {
-        let rounds = std::env::var("PEER_ROUNDS").map_or(3, |text| text.parse().unwrap());
+        self.assert_comes_to_rest_in(3, story);
+    }
+
+    fn assert_comes_to_rest_in(&self, rounds: usize, story: &str) {
         for round in 0..rounds {
             let done = self.round();
             if shows() {
@@ -365,6 +368,10 @@ fn a_file_made_at_both_ends_keeps_its_name_and_both_versions() {
         let mut ends = Ends::facing();
         ends.round();
         let texts = [0, 1].map(|end| ends.write(end, "a.txt"));
+        // Written within one tick of the disk's clock, they would be equally old.
+        let earlier = std::time::SystemTime::now() - Duration::from_secs(60);
+        let older = fs::File::options().write(true).open(ends.folders[0].join("a.txt")).unwrap();
+        older.set_modified(earlier).unwrap();
         ends.sync(first);
         ends.sync(1 - first);
         ends.assert_equal("after one round");
@@ -437,7 +444,10 @@ fn random_history(mut ends: Ends, seed: u64, deeds: usize, portion: usize, betwe
             println!("{done} edits done");
         }
     }
-    ends.assert_comes_to_rest(&format!("PEER_SEED={seed}, {kind}"));
+    // In a ring a rename may still be on its way round when the users rest: a pair knows that only
+    // once it has made it, taken it back, and is to make it again.
+    let rounds = if ends.folders.len() > 2 && portion < deeds { 8 } else { 3 };
+    ends.assert_comes_to_rest_in(rounds, &format!("PEER_SEED={seed}, {kind}"));
 }
 
 #[test]

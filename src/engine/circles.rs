@@ -2,14 +2,14 @@
 //! deletes for ever: each pair makes the file, deletes it and makes it again, and none sees a
 //! conflict. Renames may do the same.
 //!
-//! What a pair has deleted, and had to make again in the same version, it does not delete once more:
-//! that is taken for new, and is made where it is missing. What a pair has moved there and back, and
-//! is to move there again, was moved on both sides. Once, so that a person can still do it.
+//! What a pair has taken away from a place, and had to put there again in the same version, it does
+//! not take away once more: what was to be deleted is taken for new, and is made where it is missing;
+//! what was to be moved counts as moved on both sides. Once, so that a person can still do it.
 
 use super::{Engine, Fatal};
 use crate::clock::Timestamp;
 use crate::plan::Mode;
-use crate::store::{Done, HistoryRow};
+use crate::store::HistoryRow;
 use crate::tree::{Content, Facet, NodeId, RelPath, Side};
 
 impl Engine {
@@ -19,10 +19,10 @@ impl Engine {
         }
         let divergent: Vec<NodeId> = self.trees.divergent().iter().copied().collect();
         for node in divergent {
-            let circles = match (self.is_to_be_deleted(node), self.is_to_be_moved(node)) {
-                (Some(side), _) => self.has_returned(side, node)?,
-                (None, Some(side)) => self.was_there_and_back(side, node)?,
-                (None, None) => false,
+            let taken_from = self.is_to_be_deleted(node).or_else(|| self.is_to_be_moved(node));
+            let circles = match taken_from {
+                Some(side) => self.has_returned(side, node)?,
+                None => false,
             };
             if circles {
                 self.trees.set_base(node, None);
@@ -62,39 +62,20 @@ impl Engine {
         else {
             return Ok(false);
         };
-        let done = self.store.last_done(path.as_str(), 2)?;
-        let [made, deleted] = &done[..] else { return Ok(false) };
-        let is_here = made.side == side.to_string() && deleted.side == made.side;
-        let is_return = is_making(made) && is_deletion(deleted);
-        Ok(is_here && is_return && is_older(facet, deleted.at))
-    }
-
-    fn was_there_and_back(&self, side: Side, node: NodeId) -> Result<bool, Fatal> {
-        let (Some(from), Some(to), Some(facet)) = (
-            self.trees.path(side, node),
-            self.trees.path(side.other(), node),
-            self.trees.facet(side, node),
-        ) else {
-            return Ok(false);
-        };
-        let done = self.store.last_moves(from.as_str(), 2)?;
-        let [back, there] = &done[..] else { return Ok(false) };
-        let is = |row: &HistoryRow, from: &RelPath, to: &RelPath| {
-            let event = &row.event;
-            event.side == side.to_string()
-                && event.path == from.as_str()
-                && event.moved_to.as_deref() == Some(to.as_str())
-        };
-        Ok(is(back, &to, &from) && is(there, &from, &to) && is_older(facet, there.at))
+        let done = self.store.last_comings(path.as_str(), 2)?;
+        let [came, went] = &done[..] else { return Ok(false) };
+        let is_here = |row: &HistoryRow| row.event.side == side.to_string();
+        let is_return = has_come(came, &path) && !has_come(went, &path);
+        Ok(is_here(came) && is_here(went) && is_return && is_older(facet, went.at))
     }
 }
 
-fn is_making(done: &Done) -> bool {
-    matches!(done.op.as_str(), "mkdir" | "upload" | "download")
-}
-
-fn is_deletion(done: &Done) -> bool {
-    matches!(done.op.as_str(), "rmdir" | "delete")
+/// Whether something came to a path, and did not leave it.
+fn has_come(row: &HistoryRow, path: &RelPath) -> bool {
+    match row.event.op.as_str() {
+        "move" => row.event.moved_to.as_deref() == Some(path.as_str()),
+        op => matches!(op, "mkdir" | "upload" | "download"),
+    }
 }
 
 /// Whether the version was there before that: nobody wrote it since. Folders have no versions.

@@ -18,8 +18,8 @@ use crate::clock::Timestamp;
 use crate::tree::{Digest, NodeId, Trees};
 
 pub use records::{
-    Conflict, ConflictFate, Done, FailureRow, HeldRow, HeldState, HistoryRow, LOCAL_KEEPS_NAME,
-    NewHeld, NewHistory,
+    Conflict, ConflictFate, FailureRow, HeldRow, HeldState, HistoryRow, LOCAL_KEEPS_NAME, NewHeld,
+    NewHistory,
 };
 pub use row::Racy;
 

@@ -113,14 +113,6 @@ pub struct HistoryRow {
     pub event: NewHistory,
 }
 
-/// See `Store::last_done`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Done {
-    pub at: Timestamp,
-    pub op: String,
-    pub side: String,
-}
-
 impl Store {
     pub fn conflicts(&self, fate: ConflictFate) -> Result<Vec<Conflict>> {
         let sql = match fate {
@@ -199,22 +191,11 @@ impl Store {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// What we last did to the very item of a path, the latest first.
-    pub fn last_done(&self, path: &str, limit: u32) -> Result<Vec<Done>> {
-        let sql = "SELECT at, op, side FROM history
-            WHERE path = ?1 AND error IS NULL ORDER BY history_id DESC LIMIT ?2";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map(params![path, limit], |row| {
-            let at = Timestamp::from_seconds(row.get(0)?);
-            Ok(Done { at, op: row.get(1)?, side: row.get(2)? })
-        })?;
-        Ok(rows.collect::<std::result::Result<_, _>>()?)
-    }
-
-    /// The last moves that we made to or from a path, the latest first.
-    pub fn last_moves(&self, path: &str, limit: u32) -> Result<Vec<HistoryRow>> {
+    /// How the item at a path last came to be there or went away by our doing, the latest first.
+    pub fn last_comings(&self, path: &str, limit: u32) -> Result<Vec<HistoryRow>> {
         let sql = "SELECT at, path, moved_to, op, side, why, bytes, error FROM history
-            WHERE op = 'move' AND error IS NULL AND (path = ?1 OR moved_to = ?1)
+            WHERE (path = ?1 OR moved_to = ?1) AND error IS NULL
+                AND op IN ('mkdir', 'upload', 'download', 'move', 'delete', 'rmdir')
             ORDER BY history_id DESC LIMIT ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map(params![path, limit], read_history)?;
