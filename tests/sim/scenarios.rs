@@ -362,7 +362,7 @@ fn a_rotation_of_three_names_on_the_remote_is_moved_and_not_transferred() {
         s.remote_all([rename("c", "t"), rename("b", "c"), rename("a", "b"), rename("t", "a")]);
         s.settle().await;
         s.expect(&[("a", "3"), ("b", "1"), ("c", "2")]);
-        assert_eq!(s.moved(), before);
+        assert_eq!(s.moved(), before, "{}", s.world.hub.take_log().join("\n"));
     });
 }
 

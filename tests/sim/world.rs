@@ -455,6 +455,8 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
         // Killed in a swap, and then blinded by a listing that lags, the engine forgets it.
         let may_litter = odds.stale > 0 && weather.kill > 0;
         let calm = odds == Odds::default();
+        // Where identities prove nothing, two names that were swapped are two edits.
+        let proves = traits.is_known_type && traits.births && !traits.renumbers && !nature.unproven;
         let hub = Arc::new(Hub::new(seed, odds, pace, trace));
         let mut world = World::new(hub.clone(), traits, nature, folder);
         let users = Dice::new(seed, 3);
@@ -474,7 +476,8 @@ pub(crate) fn day(seed: u64, folder: &Path, trace: Trace) -> Report {
         }
         crowd.finish();
         world.settle().await;
-        if calm && world.kills == 0 && weather.busy + weather.deny == 0 && !lost_database {
+        if calm && proves && world.kills == 0 && weather.busy + weather.deny == 0 && !lost_database
+        {
             oracle::check_economy(&hub, world.cloud.cost());
         }
         let copies = oracle::conflict_copies(&world.disk.tree());

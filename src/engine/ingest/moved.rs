@@ -50,9 +50,8 @@ impl Engine {
             pairs.extend(votes.into_iter().map(|(gone, common)| (common, newcomer, gone)));
         }
         pairs.retain(|(common, newcomer, gone)| {
-            let known = self.trees.facet(side, *gone).map(|facet| &facet.item);
-            let found = look.placed.get(newcomer).map(|(_, entry)| &entry.item);
-            let may_be = known.zip(found).is_some_and(|(known, found)| known.may_be(found));
+            let entry = look.placed.get(newcomer).map(|(_, entry)| entry);
+            let may_be = entry.is_some_and(|entry| self.may_have_become(side, *gone, entry));
             may_be && 2 * common >= self.trees.children(side, *gone).count()
         });
         let name_stays = |newcomer: &NodeId, gone: &NodeId| {
@@ -174,7 +173,8 @@ impl Engine {
 
     /// Whether nothing but their contents can tell the two apart.
     fn may_have_become(&self, side: Side, node: NodeId, entry: &Entry) -> bool {
-        self.trees.facet(side, node).is_some_and(|facet| facet.item.may_be(&entry.item))
+        let known = self.trees.facet(side, node);
+        known.is_some_and(|facet| !(facet.item.is_proof() && entry.item.is_proof()))
     }
 
     /// Files that left their places and whose content is known, by what a newcomer that is one of them
