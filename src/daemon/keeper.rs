@@ -135,6 +135,7 @@ enum Wake {
 }
 
 impl Keeper {
+    /// Recalls a pause at once: nobody is told that a paused pair is at work.
     pub fn new(
         settings: KeeperSettings,
         open: OpenSides,
@@ -143,27 +144,31 @@ impl Keeper {
         stop: CancellationToken,
         observer: Arc<dyn Observer>,
     ) -> Keeper {
-        Keeper {
+        let began = SystemClock.now();
+        let pause = Pause::recall(&settings.database, began);
+        let keeper = Keeper {
             settings,
             open,
             orders,
             status,
             stop,
             observer,
-            pause: Pause::Off,
+            pause,
             flushes: Vec::new(),
             last: None,
             refused: None,
-            began: SystemClock.now(),
+            began,
+        };
+        if keeper.pause.is_on() {
+            keeper.tell_pause();
         }
+        keeper
     }
 
     /// Returns when `stop` is cancelled, with everything in a consistent state, and says how the
     /// last cycle left the pair.
     pub async fn run(mut self) -> Option<Summary> {
-        self.pause = Pause::recall(&self.settings.database, self.now());
         if self.pause.is_on() {
-            self.tell_pause();
             self.wait_for_retry(Duration::ZERO).await;
         }
         let mut wait = RETRY_MIN;
