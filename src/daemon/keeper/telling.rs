@@ -52,7 +52,7 @@ impl Keeper {
         let is_news = std::mem::replace(&mut desk.recorded, recorded) != recorded;
         let records = (at_rest || is_news).then(|| engine.records());
         let sight = engine.sight();
-        desk.observe(&sight, sides.remote.clock_skew_s(), records.as_ref());
+        desk.observe(&sight, sides.remote.clock_skew_s(), records.as_ref(), done.is_some());
         let desk = &*desk;
         self.status.send_modify(|status| {
             status.enter(state, now);
@@ -148,7 +148,13 @@ impl Keeper {
 
 impl Desk {
     /// What the sides show without being asked; at rest also what they refused.
-    fn observe(&mut self, sight: &Sight, skew_s: Option<i64>, records: Option<&Records>) {
+    fn observe(
+        &mut self,
+        sight: &Sight,
+        skew_s: Option<i64>,
+        records: Option<&Records>,
+        is_at_rest: bool,
+    ) {
         if let Some(watcher) = &self.watcher {
             let watched = watcher.state();
             let advice = watched.advice().map(|advice| format!("; to lift it: {advice}"));
@@ -159,7 +165,10 @@ impl Desk {
         self.vitals.lags = sight.lags;
         self.vitals.skew_s = skew_s;
         if let Some(records) = records {
-            self.vitals.full = records.full;
+            // A side that had no room has some only when a whole cycle met no lack of it.
+            for (full, now) in self.vitals.full.iter_mut().zip(records.full) {
+                *full = now || (*full && !is_at_rest);
+            }
         }
     }
 }
