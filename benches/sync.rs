@@ -1,7 +1,8 @@
 //! How long the built binary takes, beside the floor measured in the same run.
 //!
 //! `cargo bench`; `BENCH_FILES=10000` for one size. Prints seconds, the ratio to the floor, the bar
-//! that the ratio should stay under, and the peak memory. Judges nothing but that.
+//! that the ratio should stay under, and the peak memory. Judges nothing but that. With
+//! `FOLDSYNC_BIN=…` another build is measured in place of this one.
 
 mod gauge;
 
@@ -85,7 +86,8 @@ impl Pair {
     }
 
     fn sync(&self) -> Took {
-        let mut command = Command::new(FOLDSYNC);
+        let other = std::env::var_os("FOLDSYNC_BIN");
+        let mut command = Command::new(other.unwrap_or_else(|| FOLDSYNC.into()));
         command
             .args(["sync", "--once", "--json", "--local"])
             .arg(&self.local)

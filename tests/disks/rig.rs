@@ -36,24 +36,24 @@ pub(crate) struct Rig {
 /// A scenario as two tests: with the disk as the remote, and as the local root.
 macro_rules! on_either_side {
     ($name:ident, $habits:expr, $scenario:expr) => {
-        on_either_side!([] $name, $habits, $scenario);
+        on_either_side!([] [#[ignore = "long"]] $name, $habits, $scenario);
     };
     (long $name:ident, $habits:expr, $scenario:expr) => {
-        on_either_side!([#[ignore = "long"]] $name, $habits, $scenario);
+        on_either_side!([#[ignore = "long"]] [#[ignore = "long"]] $name, $habits, $scenario);
     };
-    ([$($attribute:tt)*] $name:ident, $habits:expr, $scenario:expr) => {
+    ([$($remote:tt)*] [$($local:tt)*] $name:ident, $habits:expr, $scenario:expr) => {
         mod $name {
             #[allow(unused_imports, reason = "not every scenario needs all of it")]
             use super::*;
 
             #[test]
-            $($attribute)*
+            $($remote)*
             fn as_the_remote() {
                 $crate::rig::run($crate::rig::Role::Remote, $habits, $scenario);
             }
 
             #[test]
-            $($attribute)*
+            $($local)*
             fn as_the_local_root() {
                 $crate::rig::run($crate::rig::Role::Local, $habits, $scenario);
             }
