@@ -7,9 +7,7 @@ use crate::clock::Timestamp;
 use crate::plan::conflict_name::is_copy;
 use crate::plan::{Action, Why};
 use crate::store::{LOCAL_KEEPS_NAME, NewHistory};
-use crate::tree::{
-    Content, Digest, Entry, Facet, ItemId, Name, NodeId, Placement, RelPath, Rev, Side,
-};
+use crate::tree::{Content, Digest, Entry, Facet, ItemId, Name, NodeId, Placement, RelPath, Side};
 
 /// The rule by which a version of that side was set aside, as it is recorded.
 pub(super) fn both_edited(loser: Side) -> &'static str {
@@ -118,10 +116,8 @@ impl Engine {
                 self.trees.lose(side, node);
             }
             (Action::Learn, Outcome::Learned { digest, at }) => {
-                if let Some(rev) = self.trees.facet(side, node).map(|facet| facet.rev.clone())
-                    && self.settings.stamps[side as usize].may_hide_a_write(&rev, at)
-                {
-                    self.racy.insert((side, node));
+                if let Some(rev) = self.trees.facet(side, node).map(|facet| facet.rev.clone()) {
+                    self.note_racy(side, node, &rev, at);
                 }
                 self.learn(side, node, digest);
             }
@@ -211,26 +207,6 @@ impl Engine {
             self.note_racy(Side::Remote, node, &rev, read_at);
         }
         self.learn(Side::Remote, node, digest);
-    }
-
-    /// What was written within the tick in which it was read is read once more.
-    pub(super) fn note_racy(&mut self, side: Side, node: NodeId, rev: &Rev, read_at: Timestamp) {
-        let hides = self.settings.stamps[side as usize].may_hide_a_write(rev, read_at);
-        self.set_racy(side, node, hides);
-    }
-
-    /// So is what we put in place within the tick of its own time: somebody may have written over it.
-    fn note_overwritable(&mut self, side: Side, node: NodeId, rev: &Rev, put_at: Timestamp) {
-        let hides = self.settings.stamps[side as usize].may_hide_an_overwrite(rev, put_at);
-        self.set_racy(side, node, hides);
-    }
-
-    fn set_racy(&mut self, side: Side, node: NodeId, is_racy: bool) {
-        if is_racy {
-            self.racy.insert((side, node));
-        } else {
-            self.racy.remove(&(side, node));
-        }
     }
 
     /// Asks for another look at a folder.

@@ -15,6 +15,7 @@ mod left_out;
 mod look;
 mod looking;
 mod pretend;
+mod racy;
 mod reclaim;
 mod recover;
 mod repeats;
@@ -44,6 +45,7 @@ pub use half_done::Tidied;
 use job::{Failure, Job, OpId};
 use left_out::LeftOut;
 use look::Look;
+use racy::Rechecks;
 use recover::Arrival;
 pub use recover::{LeftoverFate, decide_leftover, kept_parts};
 use repeats::Repeats;
@@ -183,6 +185,7 @@ pub struct Engine {
     blocked: BTreeMap<(Side, NodeId, String), (SkipReason, String)>,
     /// Content that may have been written again within the tick in which it was read.
     racy: HashSet<(Side, NodeId)>,
+    rechecks: Rechecks,
     /// Versions that a killed process was setting aside: side and place of each copy.
     kept_copies: HashMap<NodeId, (Side, Placement)>,
     /// Moves that may have stopped half-way: where each was going.
@@ -278,6 +281,7 @@ impl Engine {
             blind: HashMap::new(),
             blocked: BTreeMap::new(),
             racy: HashSet::new(),
+            rechecks: Rechecks::default(),
             kept_copies: HashMap::new(),
             moving: HashMap::new(),
             arriving: BTreeMap::new(),
@@ -332,6 +336,7 @@ impl Engine {
         }
         self.check_time();
         self.wake_unsettled();
+        self.wake_racy();
         self.look_around(&mut commands);
         self.plan_and_dispatch(&mut commands)?;
         self.save()?;
@@ -374,7 +379,7 @@ impl Engine {
     /// When something that waits for time wants to be tried again.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let retries = self.troubles.values().filter_map(|trouble| trouble.retry_at);
-        retries.chain(self.next_settled()).min()
+        retries.chain(self.next_settled()).chain(self.rechecks.next()).min()
     }
 
     fn take(&mut self, event: Event) -> Result<(), Fatal> {

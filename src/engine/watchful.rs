@@ -163,6 +163,7 @@ impl Engine {
         self.attempts.clear();
         self.changes.clear();
         self.repeats.clear();
+        self.rechecks.begin_cycle();
         self.not_empty.clear();
         self.left_out.begin_cycle();
         self.full = [false, false];

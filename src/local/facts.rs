@@ -99,6 +99,8 @@ pub struct StampRule {
 const CLOCK_TICK_NS: i64 = 10_000_000;
 /// And its look at another clock may be late by so much.
 const FINE_NS: i64 = 5 * CLOCK_TICK_NS;
+/// A person, or another computer, may well write twice within so much time.
+const LONG_NS: i64 = 500_000_000;
 /// The coarsest stamps of any file system.
 const COARSE_NS: i64 = 2_000_000_000;
 
@@ -121,13 +123,25 @@ impl StampRule {
         self.is_within(rev, at, CLOCK_TICK_NS)
     }
 
-    fn is_within(&self, rev: &Rev, at: Timestamp, fine_ns: i64) -> bool {
-        let (Rev::Stat { .. }, Some(mtime_ns)) = (rev, rev.modified_ns()) else { return false };
-        // What the clock is ahead was itself measured by a stamp of that grain.
-        let tick_ns = match self.grain_ns {
+    /// When the tick of a file's time is over, where ticks are so long that it is worth while to know.
+    pub fn tick_is_over_at(&self, rev: &Rev) -> Option<Timestamp> {
+        let is_coarse = self.grain_ns >= LONG_NS;
+        let mtime_ns = rev.modified_ns().filter(|_| is_coarse)?;
+        let over = mtime_ns.saturating_add(self.tick_ns(FINE_NS));
+        Some(self.ours(over))
+    }
+
+    /// What the clock is ahead was itself measured by a stamp of that grain.
+    fn tick_ns(&self, fine_ns: i64) -> i64 {
+        match self.grain_ns {
             grain if grain < CLOCK_TICK_NS => fine_ns,
             grain => grain.saturating_mul(3) / 2 + fine_ns,
-        };
+        }
+    }
+
+    fn is_within(&self, rev: &Rev, at: Timestamp, fine_ns: i64) -> bool {
+        let (Rev::Stat { .. }, Some(mtime_ns)) = (rev, rev.modified_ns()) else { return false };
+        let tick_ns = self.tick_ns(fine_ns);
         let now_ns = at.0.saturating_add(self.ahead_ns);
         now_ns.abs_diff(mtime_ns) < tick_ns.unsigned_abs()
     }

@@ -182,9 +182,20 @@ impl Rig {
         output.status.code().is_none()
     }
 
+    /// `sync --once --json`, which must end, and what somebody does while it runs.
+    #[track_caller]
+    pub(crate) fn sync_meanwhile(&self, act: impl FnOnce(&Rig)) -> Run {
+        self.call_meanwhile(&["sync", "--once", "--json"], act)
+    }
+
     /// Any command about the pair, which must end. What it prints is read all the time.
     #[track_caller]
     fn call(&self, arguments: &[&str]) -> Run {
+        self.call_meanwhile(arguments, |_| ())
+    }
+
+    #[track_caller]
+    fn call_meanwhile(&self, arguments: &[&str], act: impl FnOnce(&Rig)) -> Run {
         let child = self.pair.start(arguments);
         let pid = Pid::from_child(&child);
         let (ended, end) = mpsc::channel::<()>();
@@ -195,6 +206,7 @@ impl Rig {
                 kill_process(pid, Signal::KILL).ok();
             }
         });
+        act(self);
         let run = self.pair.finish(child, arguments);
         drop(ended);
         watch.join().unwrap();
