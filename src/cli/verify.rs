@@ -101,7 +101,7 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn new(pair: &'a Pair, context: &'a Context, json: bool) -> Result<Check<'a>, Failure> {
         let store = pair.records()?;
-        let disks = tree::Side::BOTH.map(|side| Some(pair::known_disk(store.as_ref()?, side)?));
+        let disks = tree::Side::BOTH.map(|side| pair::known_disk(store.as_ref()?, side));
         let takes_forms_for_one = |facts: &DiskFacts| facts.names().takes_forms_for_one();
         Ok(Check {
             pair,
