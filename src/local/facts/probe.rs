@@ -64,14 +64,46 @@ impl Root {
         facts.marker = marker;
         facts.device = device(&stat_of(self.fd()).map_err(fail)?);
         facts.free_inodes = (room.f_files > 0).then_some(room.f_favail);
-        if writes && let Ok(bench) = Bench::new(self, clock) {
-            if known.is_none() {
-                bench.try_all(&mut facts);
-            }
-            facts.stamps.ahead_ns = bench.clock_ahead(clock, facts.stamps.grain_ns);
+        // This computer's own clock stamps what is written on its own disks.
+        if lasts {
+            facts.stamps.ahead_ns = Known::Is(0);
+        }
+        if writes && let Ok(control) = self.control("") {
+            self.remove_left_behind(&control, clock.now());
+            let trials = Trials { all: known.is_none(), clock: !lasts };
+            self.try_out(&mut facts, trials, clock);
         }
         Ok(Some(facts))
     }
+
+    /// What a process that was killed has left of its trials.
+    fn remove_left_behind(&self, control: &OwnedFd, now: Timestamp) {
+        for name in names_in(control).unwrap_or_default() {
+            if begun(&name).is_some_and(|at| now.since(at) > LEFT_BEHIND) {
+                let _ = remove(self, &name);
+            }
+        }
+    }
+
+    fn try_out(&self, facts: &mut DiskFacts, trials: Trials, clock: &dyn Clock) {
+        if !trials.all && !trials.clock {
+            return;
+        }
+        let Ok(bench) = Bench::new(self, clock) else { return };
+        if trials.all {
+            bench.try_all(facts);
+        }
+        if trials.clock {
+            facts.stamps.ahead_ns = bench.clock_ahead(clock, facts.stamps.grain_ns);
+        }
+    }
+}
+
+/// What is to be tried.
+struct Trials {
+    /// What never changes on a disk.
+    all: bool,
+    clock: bool,
 }
 
 /// The type of the file system, and whether its inode numbers last.
@@ -97,14 +129,7 @@ impl Drop for Bench<'_> {
 
 impl Bench<'_> {
     fn new<'a>(root: &'a Root, clock: &dyn Clock) -> Result<Bench<'a>> {
-        let now = clock.now();
-        let control = root.control("")?;
-        for name in names_in(&control).unwrap_or_default() {
-            if begun(&name).is_some_and(|at| now.since(at) > LEFT_BEHIND) {
-                let _ = remove(root, &name);
-            }
-        }
-        let folder = format!("{FOLDER}-{:x}-{:x}", now.0, std::process::id());
+        let folder = format!("{FOLDER}-{:x}-{:x}", clock.now().0, std::process::id());
         let dir = root.control(&folder)?;
         Ok(Bench { root, folder, dir })
     }
