@@ -40,6 +40,20 @@ fn a_remote_tree_is_copied_to_an_empty_local_folder_and_not_touched_itself() {
     pair.settled(&["a=1", "d/", "d/b=2", "d/e/", "d/e/f/", "z="]);
 }
 
+// A second run writes nothing, not even into the program's own folders: a disk of this computer needs
+// no further trial.
+#[test]
+fn a_second_run_writes_nothing_below_the_roots() {
+    let pair = Pair::new();
+    pair.local().write("a", "1").write("d/b", "2");
+    pair.sync().exits(0);
+    pair.sync().exits(0);
+    let times = || pair.both().map(|side| side.mtime(".foldsync"));
+    let before = times();
+    pair.sync().exits(0);
+    assert_eq!(times(), before);
+}
+
 // BC-03: times come along.
 #[test]
 fn copies_have_the_time_of_their_original() {
