@@ -217,6 +217,7 @@ fn kill_where_uploads_replace(phase: Phase) {
 
 // CR-02 RM-10
 #[test]
+#[ignore = "long"]
 fn killed_before_any_request_where_taken_names_are_refused() {
     let switches = Switches { same_name_upload: Meeting::Rejects, ..Switches::default() };
     kill_at_every_request(&switches, Script::Names, Phase::Before);
@@ -224,6 +225,7 @@ fn killed_before_any_request_where_taken_names_are_refused() {
 
 // CR-02 RM-10
 #[test]
+#[ignore = "long"]
 fn killed_after_any_request_where_taken_names_are_refused() {
     let switches = Switches { same_name_upload: Meeting::Rejects, ..Switches::default() };
     kill_at_every_request(&switches, Script::Names, Phase::After);
@@ -231,12 +233,14 @@ fn killed_after_any_request_where_taken_names_are_refused() {
 
 // CR-02 RM-10
 #[test]
+#[ignore = "long"]
 fn killed_before_any_request_where_taken_names_are_changed() {
     kill_at_every_request(&renaming(), Script::Names, Phase::Before);
 }
 
 // CR-02 RM-10
 #[test]
+#[ignore = "long"]
 fn killed_after_any_request_where_taken_names_are_changed() {
     kill_at_every_request(&renaming(), Script::Names, Phase::After);
 }
