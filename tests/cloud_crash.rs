@@ -200,12 +200,14 @@ fn killed_after_any_request_was_served() {
 
 // CR-02 UP-09
 #[test]
+#[ignore = "long"]
 fn killed_before_any_request_where_uploads_are_known_to_replace() {
     kill_where_uploads_replace(Phase::Before);
 }
 
 // CR-02 UP-09
 #[test]
+#[ignore = "long"]
 fn killed_after_any_request_where_uploads_are_known_to_replace() {
     kill_where_uploads_replace(Phase::After);
 }

@@ -13,7 +13,7 @@ fn check(share: u64, property: impl Fn(u64)) {
     if let Ok(seed) = std::env::var("PLAN_SEED") {
         return property(seed.parse().expect("a number"));
     }
-    let cases: u64 = std::env::var("PLAN_CASES").map_or(100_000, |n| n.parse().expect("a number"));
+    let cases: u64 = std::env::var("PLAN_CASES").map_or(50_000, |n| n.parse().expect("a number"));
     for seed in 0..cases / share {
         let run = std::panic::AssertUnwindSafe(|| property(seed));
         if let Err(panic) = std::panic::catch_unwind(run) {
