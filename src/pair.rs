@@ -12,7 +12,6 @@ use crate::drive::{self, Driver, Observer, World};
 use crate::engine::{Engine, Fatal, ListError, MODE, Settings, Summary, kept_parts};
 use crate::exec::meter::Meter;
 use crate::exec::{Executor, Lanes};
-
 use crate::local::facts::{DiskFacts, StampRule};
 use crate::local::{FsError, LocalFs};
 use crate::plan::{BrakeLimits, ConflictPolicy, Mode};

@@ -8,13 +8,12 @@
 
 use super::{Engine, Fatal};
 use crate::clock::Timestamp;
-use crate::plan::Mode;
 use crate::store::HistoryRow;
 use crate::tree::{Content, Facet, NodeId, RelPath, Side};
 
 impl Engine {
     pub(super) fn end_circles(&mut self) -> Result<(), Fatal> {
-        if !self.peer || self.settings.mode != Mode::TwoWay {
+        if !self.faces_a_peer() {
             return Ok(());
         }
         let divergent: Vec<NodeId> = self.trees.divergent().iter().copied().collect();

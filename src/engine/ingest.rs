@@ -241,7 +241,7 @@ impl Engine {
     fn is_unchanged(&self, side: Side, node: NodeId, facet: &Facet, entry: &Entry) -> bool {
         facet.rev == entry.rev
             && facet.content().size() == entry.size
-            && !self.racy.contains(&(side, node))
+            && !self.racy.contains(side, node)
     }
 
     /// A folder that is not where it was known: moved, new, or in another folder's place.

@@ -21,7 +21,6 @@ mod recover;
 mod repeats;
 pub mod report;
 mod retry;
-
 mod same_place;
 mod sweep;
 mod watchful;
@@ -45,7 +44,7 @@ pub use half_done::Tidied;
 use job::{Failure, Job, OpId};
 use left_out::LeftOut;
 use look::Look;
-use racy::Rechecks;
+use racy::RacyFiles;
 use recover::Arrival;
 pub use recover::{LeftoverFate, decide_leftover, kept_parts};
 use repeats::Repeats;
@@ -184,8 +183,7 @@ pub struct Engine {
     /// What stands in a folder but is no entry: by physical name; with the path for people.
     blocked: BTreeMap<(Side, NodeId, String), (SkipReason, String)>,
     /// Content that may have been written again within the tick in which it was read.
-    racy: HashSet<(Side, NodeId)>,
-    rechecks: Rechecks,
+    racy: RacyFiles,
     /// Versions that a killed process was setting aside: side and place of each copy.
     kept_copies: HashMap<NodeId, (Side, Placement)>,
     /// Moves that may have stopped half-way: where each was going.
@@ -280,8 +278,7 @@ impl Engine {
             listing_attempts: HashMap::new(),
             blind: HashMap::new(),
             blocked: BTreeMap::new(),
-            racy: HashSet::new(),
-            rechecks: Rechecks::default(),
+            racy: RacyFiles::default(),
             kept_copies: HashMap::new(),
             moving: HashMap::new(),
             arriving: BTreeMap::new(),
@@ -379,7 +376,7 @@ impl Engine {
     /// When something that waits for time wants to be tried again.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let retries = self.troubles.values().filter_map(|trouble| trouble.retry_at);
-        retries.chain(self.next_settled()).chain(self.rechecks.next()).min()
+        retries.chain(self.next_settled()).chain(self.racy.next()).min()
     }
 
     fn take(&mut self, event: Event) -> Result<(), Fatal> {
@@ -465,8 +462,8 @@ impl Engine {
         // What is pretended begins and ends at once: it never needs an intent.
         let over: HashSet<u64> = unsaved.finished.iter().map(|op| op.0).collect();
         let is_racy = |id| Racy {
-            local: racy.contains(&(Side::Local, id)),
-            remote: racy.contains(&(Side::Remote, id)),
+            local: racy.contains(Side::Local, id),
+            remote: racy.contains(Side::Remote, id),
         };
         let known = || self.parts.iter().collect::<Vec<_>>();
         let parts = unsaved.parts.then(|| serde_json::to_string(&known()));

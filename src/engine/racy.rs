@@ -3,8 +3,10 @@
 //!
 //! On a disk with coarse stamps that is done as soon as the tick is over, in the same run: what a run
 //! ends with is what is there. On others the next look at the folder does it.
+//!
+//! Owns which files these are, and when each is read again. The look itself is `ingest`'s.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::Engine;
 use crate::clock::Timestamp;
@@ -13,20 +15,67 @@ use crate::tree::{NodeId, Rev, Side};
 /// So often in one run; a file that is written all the time is for the next one.
 const RECHECKS_MAX: u32 = 3;
 
-/// What is read again when its tick is over.
+/// Files whose content is not taken for known, by side.
 #[derive(Default)]
-pub(super) struct Rechecks {
-    until: BTreeMap<(Side, NodeId), Timestamp>,
+pub(super) struct RacyFiles {
+    /// When to read the file again; `None`: at the next look at its folder.
+    files: HashMap<(Side, NodeId), Option<Timestamp>>,
+    /// How often each was read again in this run.
     done: HashMap<(Side, NodeId), u32>,
 }
 
-impl Rechecks {
+impl RacyFiles {
     pub(super) fn begin_cycle(&mut self) {
         self.done.clear();
     }
 
+    pub(super) fn contains(&self, side: Side, node: NodeId) -> bool {
+        self.files.contains_key(&(side, node))
+    }
+
+    /// Whatever its stamps say, the file is read at the next look.
+    pub(super) fn distrust(&mut self, side: Side, node: NodeId) {
+        self.files.insert((side, node), None);
+    }
+
+    pub(super) fn trust(&mut self, side: Side, node: NodeId) {
+        self.files.remove(&(side, node));
+    }
+
+    /// Two nodes change places on a side.
+    pub(super) fn exchange(&mut self, side: Side, a: NodeId, b: NodeId) {
+        let [of_a, of_b] = [a, b].map(|node| self.files.remove(&(side, node)));
+        let moved = [((side, b), of_a), ((side, a), of_b)];
+        self.files.extend(moved.into_iter().filter_map(|(key, at)| Some((key, at?))));
+    }
+
+    pub(super) fn retain(&mut self, lives: impl Fn(NodeId) -> bool) {
+        self.files.retain(|(_, node), _| lives(*node));
+        self.done.retain(|(_, node), _| lives(*node));
+    }
+
+    /// When the first tick is over that the run waits for.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        self.until.values().min().copied()
+        self.files.values().flatten().min().copied()
+    }
+
+    fn wait(&mut self, side: Side, node: NodeId, until: Option<Timestamp>) {
+        let done = self.done.get(&(side, node)).copied().unwrap_or_default();
+        self.files.insert((side, node), until.filter(|_| done < RECHECKS_MAX));
+    }
+
+    /// Those whose ticks are over, each once.
+    fn take_ripe(&mut self, now: Timestamp) -> Vec<(Side, NodeId)> {
+        let mut ripe = Vec::new();
+        for (key, until) in &mut self.files {
+            if until.is_some_and(|until| until <= now) {
+                *until = None;
+                *self.done.entry(*key).or_default() += 1;
+                ripe.push(*key);
+            }
+        }
+        ripe.sort_unstable();
+        ripe
     }
 }
 
@@ -50,30 +99,18 @@ impl Engine {
     }
 
     fn set_racy(&mut self, side: Side, node: NodeId, rev: &Rev, is_racy: bool) {
-        let key = (side, node);
-        self.rechecks.until.remove(&key);
         if !is_racy {
-            self.racy.remove(&key);
+            self.racy.trust(side, node);
             return;
         }
-        self.racy.insert(key);
-        let done = self.rechecks.done.get(&key).copied().unwrap_or_default();
         let over = self.settings.stamps[side as usize].tick_is_over_at(rev);
-        if let Some(over) = over.filter(|_| done < RECHECKS_MAX && !self.settings.pretend) {
-            self.rechecks.until.insert(key, over);
-        }
+        self.racy.wait(side, node, over.filter(|_| !self.settings.pretend));
     }
 
     /// Files whose ticks are over: their folders are looked at, and they are read.
     pub(super) fn wake_racy(&mut self) {
-        let now = self.now;
-        let ripe: Vec<(Side, NodeId)> =
-            self.rechecks.until.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
-        for (side, node) in ripe {
-            self.rechecks.until.remove(&(side, node));
-            let parent = self.trees.facet(side, node).map(|facet| facet.at().parent);
-            if let Some(parent) = parent.filter(|_| self.racy.contains(&(side, node))) {
-                *self.rechecks.done.entry((side, node)).or_default() += 1;
+        for (side, node) in self.racy.take_ripe(self.now) {
+            if let Some(parent) = self.trees.facet(side, node).map(|facet| facet.at().parent) {
                 self.look_at(side, parent);
             }
         }

@@ -26,7 +26,7 @@ impl Engine {
     fn forget_the_gone(&mut self) {
         let trees = &self.trees;
         let lives = |node: NodeId| node == NodeId::ROOT || trees.get(node).is_some();
-        self.racy.retain(|(_, node)| lives(*node));
+        self.racy.retain(lives);
         self.listing_attempts.retain(|(_, node), _| lives(*node));
         self.moved_away.retain(|node| lives(*node));
         self.unsettled.retain(|node, _| lives(*node));

@@ -60,7 +60,7 @@ impl Engine {
             FailureKind::Changed => {
                 if failure.side == Side::Local && matches!(flight.job.task, Task::Upload { .. }) {
                     // Perhaps it changed without a sign: what was read of it before is worth nothing.
-                    self.racy.insert((Side::Local, node));
+                    self.racy.distrust(Side::Local, node);
                 }
                 self.look_around_flight(flight);
                 let changes = self.changes.entry(node).or_default();

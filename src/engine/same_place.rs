@@ -17,10 +17,15 @@ enum Twins {
 }
 
 impl Engine {
+    /// Whether the other end does the same as this one, at the same time.
+    pub(super) fn faces_a_peer(&self) -> bool {
+        self.peer && self.settings.mode == Mode::TwoWay
+    }
+
     /// Pairs up what is the same at the same place. Returns what has to be read for that; `None` if
     /// it is not known yet what is where.
     pub(super) fn match_by_place(&mut self) -> Option<Vec<Op>> {
-        if !self.peer || self.settings.mode != Mode::TwoWay {
+        if !self.faces_a_peer() {
             return Some(Vec::new());
         }
         let mut reads: Vec<(Side, NodeId)> = Vec::new();
@@ -89,12 +94,7 @@ impl Engine {
     }
 
     fn pair_up(&mut self, ours: NodeId, theirs: NodeId) {
-        let racy = [ours, theirs].map(|node| self.racy.remove(&(Side::Remote, node)));
-        for (node, is_racy) in [(theirs, racy[0]), (ours, racy[1])] {
-            if is_racy {
-                self.racy.insert((Side::Remote, node));
-            }
-        }
+        self.racy.exchange(Side::Remote, ours, theirs);
         self.trees.pair_up(ours, theirs);
     }
 }

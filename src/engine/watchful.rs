@@ -163,7 +163,7 @@ impl Engine {
         self.attempts.clear();
         self.changes.clear();
         self.repeats.clear();
-        self.rechecks.begin_cycle();
+        self.racy.begin_cycle();
         self.not_empty.clear();
         self.left_out.begin_cycle();
         self.full = [false, false];
@@ -193,7 +193,7 @@ impl Engine {
             self.trees.kind(*node) == Kind::File && self.trees.has(Side::Local, *node)
         };
         let files: Vec<NodeId> = self.trees.ids().filter(is_file).collect();
-        self.racy.extend(files.into_iter().map(|node| (Side::Local, node)));
+        files.into_iter().for_each(|node| self.racy.distrust(Side::Local, node));
     }
 
     // ---- settling ------------------------------------------------------------------------

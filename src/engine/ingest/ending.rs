@@ -7,7 +7,6 @@ use super::{PATH_DEPTH_MAX, may_be_item, parked_key};
 use crate::engine::look::{Extent, Look};
 use crate::engine::{Command, Engine, Problem};
 use crate::local::SkipReason;
-use crate::plan::Mode;
 use crate::plan::conflict_name::is_copy_of;
 use crate::tree::{Entry, Facet, ItemId, Kind, Name, NodeId, Placement, Side};
 
@@ -198,8 +197,7 @@ impl Engine {
     fn is_set_aside(&self, side: Side, node: NodeId, dir: NodeId, entry: &Entry) -> bool {
         let at = |side| self.trees.facet(side, node).map(Facet::at);
         let (Some(was), Some(other)) = (at(side), at(side.other())) else { return false };
-        self.peer
-            && self.settings.mode == Mode::TwoWay
+        self.faces_a_peer()
             && was == other
             && was.parent == dir
             && is_copy_of(&entry.name, &was.name)
@@ -258,7 +256,7 @@ impl Engine {
         self.note_sweep(&look, &edits);
         let changed: Vec<NodeId> = edits.keys().copied().collect();
         for node in &changed {
-            self.racy.remove(&(side, *node));
+            self.racy.trust(side, *node);
             self.note_proof(&look, *node);
             if side == Side::Remote
                 && let Some(op) = self.unseen.remove(node)
