@@ -16,7 +16,7 @@ use crate::engine::{
 };
 use crate::exec::{Executor, Note};
 use crate::local::{FsErrorKind, Listing, LocalFs};
-use crate::remote::{Locator, Remote};
+use crate::remote::{Locator, Remote, list_all};
 use crate::store::Intent;
 use crate::tree::{Entry, Kind, Name, NodeId, RelPath, Side};
 
@@ -238,7 +238,7 @@ async fn carry_out(world: World, command: Command) -> Event {
         Command::List { side, dir, target } => {
             let result = match side {
                 Side::Local => world.local.list(&target.path).await.map_err(ListError::from),
-                Side::Remote => list_remote(&*world.remote, &target).await,
+                Side::Remote => list_all(&*world.remote, &target).await.map_err(ListError::from),
             };
             // Another folder has the path by now: of the one that is meant, this says nothing.
             let is_other = |listing: &Listing| listing.of.is_some() && listing.of != target.id;
@@ -265,26 +265,6 @@ async fn carry_out(world: World, command: Command) -> Event {
             Event::Finished { op: job.op, result }
         }
     }
-}
-
-/// All pages of a folder, or an error: half a listing says nothing.
-async fn list_remote(remote: &dyn Remote, dir: &Locator) -> Result<Listing, ListError> {
-    /// More pages than any real folder has: the service repeats itself.
-    const PAGES_MAX: usize = 100_000;
-    let mut all = Listing::default();
-    let mut cursor = None;
-    for _ in 0..PAGES_MAX {
-        let page = remote.list(dir, cursor).await?;
-        all.entries.extend(page.listing.entries);
-        all.skipped.extend(page.listing.skipped);
-        all.is_local_root |= page.listing.is_local_root;
-        if page.next.is_none() {
-            all.entries.sort_by(|a, b| a.name.cmp(&b.name));
-            return Ok(all);
-        }
-        cursor = page.next;
-    }
-    Err(ListError::Transient(format!("{}: the listing does not end", dir.path)))
 }
 
 /// Whether an item that a listing lacked is still there. Another item under its name is not it.

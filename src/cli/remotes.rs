@@ -12,10 +12,9 @@ use crate::clock::Timestamp;
 use crate::config::RemoteSpec;
 use crate::config::locate::expand;
 use crate::exit::{Exit, Failure};
-use crate::local::Listing;
-use crate::remote::{ErrorKind, Locator, Remote, RemoteError};
+use crate::remote::{ErrorKind, Locator, Remote, RemoteError, list_all};
 use crate::text::{printable, size};
-use crate::tree::{Entry, Kind, RelPath};
+use crate::tree::{Kind, RelPath};
 
 #[derive(Serialize)]
 struct EntryLine<'a> {
@@ -35,10 +34,8 @@ struct QuotaLine {
 
 pub(super) fn ls(args: &LsArgs, context: &Context) -> Result<Exit, Failure> {
     let remote = open(&args.remote, context)?;
-    let mut entries =
-        super::runtime()?.block_on(list(&*remote, &Locator::root())).map_err(|e| failed(&e))?;
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    for entry in &entries {
+    let listed = super::runtime()?.block_on(list_all(&*remote, &Locator::root()));
+    for entry in &listed.map_err(|e| failed(&e))?.entries {
         let modified = entry.rev.modified_ns().filter(|_| entry.kind == Kind::File);
         let modified = modified.map(Timestamp).map(Timestamp::rfc3339);
         if args.json {
@@ -79,26 +76,6 @@ pub(super) fn about(args: &AboutArgs, context: &Context) -> Result<Exit, Failure
         context.out.line(format!("{word:<6} {}", shown(bytes)));
     }
     Ok(Exit::InSync)
-}
-
-/// All pages of a folder.
-async fn list(remote: &dyn Remote, dir: &Locator) -> Result<Vec<Entry>, RemoteError> {
-    Ok(listing(remote, dir).await?.entries)
-}
-
-/// All pages of a folder, with what cannot be offered of it.
-pub(super) async fn listing(remote: &dyn Remote, dir: &Locator) -> Result<Listing, RemoteError> {
-    let mut all = Listing::default();
-    let mut cursor = None;
-    loop {
-        let page = remote.list(dir, cursor).await?;
-        all.entries.extend(page.listing.entries);
-        all.skipped.extend(page.listing.skipped);
-        match page.next {
-            Some(next) => cursor = Some(next),
-            None => return Ok(all),
-        }
-    }
 }
 
 fn open(text: &str, context: &Context) -> Result<Arc<dyn Remote>, Failure> {
@@ -143,7 +120,7 @@ pub(super) fn share(args: &ShareArgs, context: &Context) -> Result<Exit, Failure
 async fn share_path(remote: &dyn Remote, path: &RelPath) -> Result<String, RemoteError> {
     let mut at = Locator::root();
     for component in path.components() {
-        let entries = list(remote, &at).await?;
+        let entries = list_all(remote, &at).await?.entries;
         let found = entries.into_iter().find(|entry| entry.name.as_str() == component);
         let entry = found.ok_or_else(|| {
             RemoteError::new(ErrorKind::NotFound, format!("{path} is not on the remote"))

@@ -8,13 +8,13 @@ use serde::Serialize;
 use super::args::VerifyArgs;
 use super::context::{Context, Pair};
 use super::interrupt::Interrupt;
-use super::remotes::{failed, listing};
+use super::remotes::failed;
 use crate::exit::{Exit, Failure};
 use crate::local::facts::DiskFacts;
 use crate::local::ignore::Rules;
 use crate::local::{FsError, Listing, SkipReason};
 use crate::pair::{self, Sides};
-use crate::remote::{Locator, Remote, RemoteError};
+use crate::remote::{Locator, Remote, RemoteError, list_all};
 use crate::text::{Paint, counted, printable, size};
 use crate::tree::names::NameRules;
 use crate::tree::path::CONTROL_DIR;
@@ -143,7 +143,7 @@ impl<'a> Check<'a> {
     }
 
     async fn remote(&self, dir: &RelPath, locator: &Locator) -> Result<Side, Failure> {
-        let listing = listing(&*self.sides.remote, locator).await.map_err(|e| failed(&e))?;
+        let listing = list_all(&*self.sides.remote, locator).await.map_err(|e| failed(&e))?;
         let capabilities = self.sides.remote.capabilities();
         Ok(self.side(dir, listing, capabilities.swaps_names()))
     }

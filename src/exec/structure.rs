@@ -133,25 +133,22 @@ impl Executor {
         let _lane = enter(&self.structure).await;
         let (locator, stamp) = (&what.locator, &what.stamp);
         let kept_in = match side {
-            Side::Local => self.local.set_rest_aside(&locator.path, stamp, rest).await,
+            Side::Local => {
+                let moved = self.local.set_rest_aside(&locator.path, stamp, rest).await;
+                moved.map_err(local_failure)?
+            }
             Side::Remote => {
                 if let Some(gone) = gone {
                     self.check_gone(gone).await?;
                 }
                 let moved = self.remote.set_rest_aside(locator, stamp, rest).await;
-                return match moved.map_err(folder_failure)? {
-                    Some(kept_in) => Ok(Outcome::RestAside(kept_in)),
-                    None => Ok(Outcome::Deleted),
-                };
+                moved.map_err(folder_failure)?
             }
         };
-        Ok(match kept_in.map_err(local_failure)? {
-            Some(kept_in) => {
-                tracing::info!(folder = %locator.path, kept_in, "the name is needed: what is not synced moved aside");
-                Outcome::RestAside(kept_in)
-            }
-            None => Outcome::Deleted,
-        })
+        Ok(kept_in.map_or(Outcome::Deleted, |kept_in| {
+            tracing::info!(%side, folder = %locator.path, kept_in, "the name is needed: what is not synced moved aside");
+            Outcome::RestAside(kept_in)
+        }))
     }
 
     /// The last look before a deletion on the remote: it must still be gone locally. (POL-12)

@@ -373,3 +373,24 @@ pub trait Remote: Send + Sync + 'static {
         Err(RemoteError::new(ErrorKind::Unsupported, "this remote cannot make share links"))
     }
 }
+
+/// All pages of a folder, in the order of the names, or an error: half a listing says nothing.
+pub async fn list_all(remote: &dyn Remote, dir: &Locator) -> Result<Listing> {
+    /// More pages than any real folder has: the service repeats itself.
+    const PAGES_MAX: usize = 100_000;
+    let mut all = Listing::default();
+    let mut cursor = None;
+    for _ in 0..PAGES_MAX {
+        let page = remote.list(dir, cursor).await?;
+        all.entries.extend(page.listing.entries);
+        all.skipped.extend(page.listing.skipped);
+        all.is_local_root |= page.listing.is_local_root;
+        if page.next.is_none() {
+            all.entries.sort_by(|a, b| a.name.cmp(&b.name));
+            return Ok(all);
+        }
+        cursor = page.next;
+    }
+    let context = format!("{}: the listing does not end", dir.path);
+    Err(RemoteError::new(ErrorKind::Protocol, context))
+}
