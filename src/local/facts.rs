@@ -123,10 +123,14 @@ impl StampRule {
         self.is_within(rev, at, CLOCK_TICK_NS)
     }
 
+    /// Whether ticks are so long that a run waits for their end.
+    pub fn is_coarse(&self) -> bool {
+        self.grain_ns >= LONG_NS
+    }
+
     /// When the tick of a file's time is over, where ticks are so long that it is worth while to know.
     pub fn tick_is_over_at(&self, rev: &Rev) -> Option<Timestamp> {
-        let is_coarse = self.grain_ns >= LONG_NS;
-        let mtime_ns = rev.modified_ns().filter(|_| is_coarse)?;
+        let mtime_ns = rev.modified_ns().filter(|_| self.is_coarse())?;
         let over = mtime_ns.saturating_add(self.tick_ns(FINE_NS));
         Some(self.ours(over))
     }
@@ -200,13 +204,9 @@ impl DiskFacts {
     pub fn names(&self) -> NameRules {
         let Spelling { case, forms, trailing, forbidden, bytes_max, chars_max } = &self.spelling;
         let plain = NameRules::POSIX;
-        let or = |known: &Known<usize>, unknown| match known {
-            Known::Is(max) => *max,
-            Known::Unknown => unknown,
-        };
         NameRules {
-            bytes_max: or(bytes_max, plain.bytes_max),
-            chars_max: or(chars_max, plain.chars_max),
+            bytes_max: bytes_max.or(plain.bytes_max),
+            chars_max: chars_max.or(plain.chars_max),
             forbidden: match forbidden {
                 Known::Is(chars) => chars.chars().collect(),
                 Known::Unknown => AsciiSet::EMPTY,
@@ -219,14 +219,8 @@ impl DiskFacts {
 
     pub fn stamp_rule(&self) -> StampRule {
         StampRule {
-            grain_ns: match self.stamps.grain_ns {
-                Known::Is(grain) => grain,
-                Known::Unknown => COARSE_NS,
-            },
-            ahead_ns: match self.stamps.ahead_ns {
-                Known::Is(ahead) => ahead,
-                Known::Unknown => 0,
-            },
+            grain_ns: self.stamps.grain_ns.or(COARSE_NS),
+            ahead_ns: self.stamps.ahead_ns.or(0),
         }
     }
 

@@ -4,7 +4,7 @@
 //! an error, never a shorter one.
 
 use std::collections::BTreeSet;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -319,12 +319,17 @@ impl OpenedFile {
 /// The names in a folder, as listings tell them.
 pub(super) fn names_in(parent: &OwnedFd, name: &str) -> rustix::io::Result<BTreeSet<String>> {
     let dir = open_dir_below(parent, name)?;
-    let mut names = BTreeSet::new();
-    for item in fs::Dir::read_from(&dir)? {
+    Ok(names(&dir)?.iter().map(|name| legible(name.to_bytes())).collect())
+}
+
+/// The names in a folder, as they are.
+pub(super) fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for item in fs::Dir::read_from(dir)? {
         let item = item?;
-        let name = item.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") {
-            names.insert(legible(name));
+        let name = item.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name.to_owned());
         }
     }
     Ok(names)

@@ -380,7 +380,7 @@ impl Disk {
             Ok((_, stat)) if kind_of(&stat) != FileType::Directory => return Err(changed(path)),
             Ok((spot, _)) => spot,
         };
-        let put = self.trash.put_kept(&self.root, &spot.dir, spot.name.as_str(), path)?;
+        let put = self.trash.put_kept(&self.root, &Place::of(&spot), path)?;
         let Some((placed, label)) = put else { return Ok((None, Vec::new())) };
         // What came in at the last moment is nobody's rest: the folder is still needed.
         let moved = look(&placed.dir, &placed.name);

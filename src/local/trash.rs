@@ -9,6 +9,7 @@
 //! ends like that gets `~1`, so that the original name is always the one without the last suffix.
 
 mod ageing;
+mod ledgers;
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -16,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::carry::{self, Place};
@@ -37,7 +38,6 @@ pub use ageing::ClockJump;
 const TRASH: &str = "trash";
 /// The folder of the ledgers in the control folder.
 const AGEING: &str = "ageing";
-const LEDGER_BYTES_MAX: u64 = 16 << 20;
 /// A run folder takes files for this long: its label is the age of all that is in it.
 const RUN_MAX: Duration = Duration::from_secs(3600);
 /// Begins the labels of folders that never age out.
@@ -92,27 +92,18 @@ impl Trash {
         original: &RelPath,
     ) -> Result<Option<Placed>> {
         let trash = root.control(TRASH)?;
-        let fail = |errno| {
-            let why = std::io::Error::from(errno);
-            let context = format!("move {original} to the trash: {why}");
-            // Whatever is missing, it is not the file.
-            let kind = error_kind(errno);
-            FsError::new(if is_elsewhere(kind) { FsErrorKind::Io } else { kind }, context)
-        };
+        let fail = |errno| not_in(original, errno);
         let mut stale: Option<String> = None;
         for _ in 0..4 {
             let label = self.current(&trash, stale.take()).map_err(fail)?;
-            let moved = place_in(&trash, &label, from.dir, from.name, original);
+            let moved = place_in(&trash, &label, from, original);
             match (moved, journal) {
                 (Ok(placed), _) => return Ok(Some(placed)),
                 (Err(Errno::NOENT), _) if is_gone(from) => return Ok(None),
                 (Err(Errno::XDEV), Some(stage)) => {
                     return match carry_in(root, stage, &trash, &label, from, expected, original) {
                         Err(e) if e.kind == FsErrorKind::NotFound && is_gone(from) => Ok(None),
-                        Err(e) if is_elsewhere(e.kind) => {
-                            Err(FsError::new(FsErrorKind::Io, e.context))
-                        }
-                        other => other.map(Some),
+                        other => other.map(Some).map_err(of_trash),
                     };
                 }
                 // The run folder was emptied under us, holds a file where a folder is needed, or
@@ -131,27 +122,17 @@ impl Trash {
     pub(super) fn put_kept(
         &self,
         root: &Root,
-        from_dir: &OwnedFd,
-        from: &str,
+        from: &Place<'_>,
         original: &RelPath,
     ) -> Result<Option<(Placed, String)>> {
         expect_movable(root, original)?;
         let trash = root.control(TRASH)?;
-        let fail = |errno| {
-            let why = std::io::Error::from(errno);
-            let context = format!("move {original} to the trash: {why}");
-            match error_kind(errno) {
-                FsErrorKind::NotFound | FsErrorKind::Occupied => {
-                    FsError::new(FsErrorKind::Io, context)
-                }
-                kind => FsError::new(kind, context),
-            }
-        };
+        let fail = |errno| not_in(original, errno);
         let label = format!("{KEPT}{}", stamp_of(self.clock.now()));
         let label = new_folder(&trash, &label).map_err(fail)?;
-        match place_in(&trash, &label, from_dir, from, original) {
+        match place_in(&trash, &label, from, original) {
             Ok(placed) => Ok(Some((placed, label))),
-            Err(Errno::NOENT) if look(from_dir, from).err() == Some(Errno::NOENT) => Ok(None),
+            Err(Errno::NOENT) if is_gone(from) => Ok(None),
             Err(errno) => Err(fail(errno)),
         }
     }
@@ -241,9 +222,9 @@ impl Trash {
         if runs.is_empty() {
             return Ok(Emptied::default());
         }
-        let ledgers = root.control(AGEING)?;
+        let folder = root.control(AGEING)?;
         let name: String = counter.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
-        let before = read_ledger(&ledgers, &name);
+        let before = ledgers::read(&folder, &name);
         let now = Reading { wall: self.clock.now(), uptime: self.clock.uptime() };
         let keep = keep.saturating_add(RUN_MAX);
         let Aged { mut ledger, due, jump, is_news } =
@@ -257,7 +238,7 @@ impl Trash {
             Ok(())
         });
         if is_news || !due.is_empty() {
-            write_ledger(&ledgers, &name, &ledger)?;
+            ledgers::write(&folder, &name, &ledger)?;
         }
         removed.map(|()| Emptied { files, jump })
     }
@@ -289,38 +270,23 @@ pub struct Emptied {
     pub jump: Option<ClockJump>,
 }
 
-/// `None` for one that was not written by us, or not to its end: counting begins anew.
-fn read_ledger(dir: &OwnedFd, name: &str) -> Option<Ledger> {
-    use std::io::Read as _;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = fs::openat(dir, name, flags, Mode::empty()).ok()?;
-    let mut text = Vec::new();
-    std::fs::File::from(file).take(LEDGER_BYTES_MAX).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
-}
-
-fn write_ledger(dir: &OwnedFd, name: &str, ledger: &Ledger) -> Result<()> {
-    use std::io::Write as _;
-    let fail = |e: std::io::Error| {
-        FsError::new(FsErrorKind::Io, format!("write how old the trash is: {e}"))
-    };
-    let text = serde_json::to_vec(ledger).map_err(|e| fail(e.into()))?;
-    let new = format!("{name}.new");
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = fs::openat(dir, &new, flags, Mode::RUSR | Mode::WUSR).map_err(|e| fail(e.into()))?;
-    let mut file = std::fs::File::from(file);
-    file.write_all(&text).and_then(|()| file.sync_all()).map_err(fail)?;
-    fs::renameat(dir, &new, dir, name).map_err(|errno| fail(errno.into()))
-}
-
 fn is_gone(file: &Place<'_>) -> bool {
     look(file.dir, file.name).err() == Some(Errno::NOENT)
 }
 
-/// Kinds that a caller would take for something about its own item.
-fn is_elsewhere(kind: FsErrorKind) -> bool {
-    matches!(kind, FsErrorKind::NotFound | FsErrorKind::Occupied)
+fn not_in(original: &RelPath, errno: Errno) -> FsError {
+    let why = std::io::Error::from(errno);
+    of_trash(FsError::new(error_kind(errno), format!("move {original} to the trash: {why}")))
+}
+
+/// Whatever is missing or taken, it is not the caller's own item.
+fn of_trash(error: FsError) -> FsError {
+    match error.kind {
+        FsErrorKind::NotFound | FsErrorKind::Occupied => {
+            FsError::new(FsErrorKind::Io, error.context)
+        }
+        _ => error,
+    }
 }
 
 /// Where a file went.
@@ -345,14 +311,13 @@ impl Placed {
 fn place_in(
     trash: &OwnedFd,
     label: &str,
-    from_dir: &OwnedFd,
-    from: &str,
+    from: &Place<'_>,
     original: &RelPath,
 ) -> rustix::io::Result<Placed> {
     let Some((parent, name)) = original.split_last() else { return Err(Errno::INVAL) };
     let (dir, made_in) = create_folders(trash, label, &parent)?;
     for stored in stored_names(&name) {
-        match rename_noreplace(from_dir, from, &dir, &stored) {
+        match rename_noreplace(from.dir, from.name, &dir, &stored) {
             Ok(()) => return Ok(Placed { dir, name: stored, carried: false, made_in }),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),

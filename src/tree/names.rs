@@ -17,6 +17,14 @@ impl<T: Copy + PartialEq> Known<T> {
     pub fn is(self, value: T) -> bool {
         self == Known::Is(value)
     }
+
+    /// The fact, or what counts where nobody knows it.
+    pub fn or(self, unknown: T) -> T {
+        match self {
+            Known::Is(value) => value,
+            Known::Unknown => unknown,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::journal::{Journal, Record, split};
 use super::{Place, attributes, calls, file, occupied, staged_name};
 use crate::local::flush::flush_one;
-use crate::local::look::{kind_of, look, stat_of};
+use crate::local::look::{self, kind_of, look, stat_of};
 use crate::local::rename::rename_noreplace;
 use crate::local::root::{Root, failure, open_dir_below};
 use crate::local::stage::Stage;
@@ -268,15 +268,7 @@ fn remove_emptied(root: &Root, path: &str, marker: Option<&str>) -> Result<()> {
 
 /// The names in a folder; `None` for one that is no text.
 pub(super) fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<Option<String>>> {
-    let mut found = Vec::new();
-    for item in fs::Dir::read_from(dir)? {
-        match item?.file_name().to_str() {
-            Ok("." | "..") => {}
-            Ok(name) => found.push(Some(name.to_owned())),
-            Err(_) => found.push(None),
-        }
-    }
-    Ok(found)
+    Ok(look::names(dir)?.into_iter().map(|name| name.into_string().ok()).collect())
 }
 
 pub(super) fn join(folder: &str, name: &str) -> String {

@@ -22,7 +22,7 @@ use crate::local::stage::Stage;
 use crate::local::trash::{Placed, Trash};
 use crate::local::{FsError, FsErrorKind, Result};
 use crate::tree::path::CONTROL_DIR;
-use crate::tree::{ItemId, RelPath, Rev, Stamp};
+use crate::tree::{ItemId, RelPath, Stamp};
 
 const PREFIX: &str = "move-";
 /// Two paths and little else; what is longer was not written by us.
@@ -68,11 +68,7 @@ pub(super) struct Over {
 
 impl Over {
     pub(super) fn of(stamp: &Stamp) -> Over {
-        let mtime_ns = match &stamp.rev {
-            Rev::Stat { mtime_ns, .. } => Some(*mtime_ns),
-            Rev::Tag { .. } => None,
-        };
-        Over { mtime_ns, size: stamp.size }
+        Over { mtime_ns: stamp.rev.modified(), size: stamp.size }
     }
 
     fn is(&self, stat: &Statx) -> bool {
@@ -183,12 +179,12 @@ impl Journal<'_> {
                 }
                 for folder in self.folders(key, to)? {
                     self.settle_withdrawn(key, &folder, from, to)?;
+                    self.drop_part(key, &folder)?;
                 }
-                self.drop_part(key, to)?;
             }
             Record::Install { staged, at, over } => {
-                self.drop_part(key, at)?;
                 for folder in self.folders(key, at)? {
+                    self.drop_part(key, &folder)?;
                     let left = Left { key, at, staged, over, folder: &folder };
                     unflushed.extend(self.settle_replaced(&left, trash)?);
                     unflushed.extend(self.settle_new(&left, trash)?);
@@ -231,14 +227,11 @@ impl Journal<'_> {
         Ok(found)
     }
 
-    fn drop_part(&self, key: u64, to: &str) -> Result<()> {
-        for (dir, path) in self.folders(key, to)? {
-            match calls::unlinkat(&dir, &part_name(key), AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(failure("tidy up", &path, errno)),
-            }
+    fn drop_part(&self, key: u64, (dir, path): &(OwnedFd, String)) -> Result<()> {
+        match calls::unlinkat(dir, &part_name(key), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(failure("tidy up", path, errno)),
         }
-        Ok(())
     }
 
     /// An original that was out of sight has its name back, so that everything is as it was recorded

@@ -12,7 +12,7 @@ use super::{COARSE_NS, Changes, DiskFacts, Marker, Numbers, Spelling, Stamps, fi
 use crate::clock::{Clock, Timestamp};
 use crate::local::Result;
 use crate::local::attributes::is_refused;
-use crate::local::look::{look, stat_of, time_of};
+use crate::local::look::{look, names, stat_of, time_of};
 use crate::local::os::MARKER;
 use crate::local::root::{Root, device, failure};
 use crate::tree::names::{AsciiSet, CaseRule, FormRule, Known};
@@ -64,14 +64,14 @@ impl Root {
         facts.marker = marker;
         facts.device = device(&stat_of(self.fd()).map_err(fail)?);
         facts.free_inodes = (room.f_files > 0).then_some(room.f_favail);
-        // This computer's own clock stamps what is written on its own disks.
-        if lasts {
-            facts.stamps.ahead_ns = Known::Is(0);
-        }
         if writes && let Ok(control) = self.control("") {
             self.remove_left_behind(&control, clock.now());
             let trials = Trials { all: known.is_none(), clock: !lasts };
             self.try_out(&mut facts, trials, clock);
+        }
+        // This computer's own clock stamps what is written on its own disks.
+        if lasts {
+            facts.stamps.ahead_ns = Known::Is(0);
         }
         Ok(Some(facts))
     }
@@ -221,10 +221,7 @@ impl Bench<'_> {
         })();
         let Ok(stat) = stamped else { return Known::Unknown };
         let (after_ns, stamp_ns) = (clock.now().0, time_of(stat.stx_mtime));
-        let grain_ns = match grain_ns {
-            Known::Is(grain) => grain,
-            Known::Unknown => COARSE_NS,
-        };
+        let grain_ns = grain_ns.or(COARSE_NS);
         let earliest = before_ns.saturating_sub(grain_ns).saturating_sub(TOLERANCE_NS);
         let latest = after_ns.saturating_add(TOLERANCE_NS);
         if (earliest..=latest).contains(&stamp_ns) {
@@ -351,14 +348,8 @@ fn remove(root: &Root, folder: &str) -> Result<()> {
 }
 
 fn names_in(dir: &OwnedFd) -> rustix::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for item in fs::Dir::read_from(dir)? {
-        let name = item?.file_name().to_string_lossy().into_owned();
-        if name != "." && name != ".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
+    let names = names(dir)?;
+    Ok(names.iter().map(|name| name.to_string_lossy().into_owned()).collect())
 }
 
 fn known<T>(tried: rustix::io::Result<T>) -> Known<T> {

@@ -44,18 +44,19 @@ impl DiskFacts {
 
     fn of_stamps(&self) -> Vec<Finding> {
         let mut found = Vec::new();
+        let again =
+            if self.stamp_rule().is_coarse() { "before the sync ends" } else { "at the next sync" };
         found.push(match self.stamps.grain_ns {
             Known::Is(grain) if grain < 10_000_000 => fine("time stamps are fine".to_owned()),
             Known::Is(grain) => notice(format!(
                 "time stamps are multiples of {}: a file that was written within that time before \
-                 it was read is read again at the next sync",
+                 it was read is read again {again}",
                 span(grain)
             )),
-            Known::Unknown => notice(
+            Known::Unknown => notice(format!(
                 "the grain of time stamps is not known: a file that was written within 3 seconds \
-                 before it was read is read again at the next sync"
-                    .to_owned(),
-            ),
+                 before it was read is read again {again}"
+            )),
         });
         if let Known::Is(ahead) = self.stamps.ahead_ns
             && ahead != 0
